@@ -181,6 +181,9 @@ ONCE_MORE: Final = "more"
 ARGUMENTS_KEY: Final = "arguments"
 """In :data:`TELEMETRY_NAMESPACE`: what the audit has of a call's arguments."""
 
+WATCHED: Final = "mcp_extproc.watched"
+"""Key of Envoy's runtime: percentage of requests that have a record while nothing but the status page wants any."""
+
 RECORD_FACTS: Final = (
     "batch", "consent", "endpoint", "error_code", "error_reason", "id_json", "issuer", "method", "params", "principal",
     "prompt", "protocol_version", "server", "session", "tool",

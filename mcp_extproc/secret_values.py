@@ -57,7 +57,13 @@ def _is_ordinary(value: str) -> bool:
     if not value or reads_like_words(value) or _NUMBER.fullmatch(value):
         return True
     place = _PLACE.fullmatch(value)
-    return place is not None and all(
-        len(part) < _LONG_SEGMENT or all(map(reads_like_words, re.split("[-_. ]", part)))
-        for part in place[1].split("/")
-    )
+    return place is not None and not any(map(is_like_a_key, place[1].split("/")))
+
+
+def is_like_a_key(part: str) -> bool:
+    """Whether a part of a path may be a key.
+
+    >>> [is_like_a_key(part) for part in ("mcp", "model-context-protocol", "sk-1f9c0a7e55d04c")]
+    [False, False, True]
+    """
+    return len(part) >= _LONG_SEGMENT and not all(map(reads_like_words, re.split("[-_. ]", part)))

@@ -36,9 +36,17 @@ MESSAGES: dict[str, list[str]] = {
         "MetadataFilter",
         "OrFilter",
         "ResponseFlagFilter",
+        "RuntimeFilter",
         "StatusCodeFilter",
     ],
-    "envoy.config.bootstrap.v3": ["Admin", "Bootstrap", "BootstrapStaticResources"],
+    "envoy.config.bootstrap.v3": [
+        "Admin",
+        "Bootstrap",
+        "BootstrapStaticResources",
+        "LayeredRuntime",
+        "RuntimeLayer",
+        "RuntimeLayerAdminLayer",
+    ],
     "envoy.config.cluster.v3": [
         "CircuitBreakers",
         "CircuitBreakersThresholds",

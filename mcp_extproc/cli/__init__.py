@@ -48,7 +48,7 @@ _MODULES = {
     "bridge": "bridge", "bridge-process": "bridge_process",
     "collector-process": "collector_process", "validate": "checks", "check": "checks", "schema": "checks",
     "explain": "explain", "convert": "convert",
-    "envoy": "envoy", "tools": "tools", "call": "tools",
+    "envoy": "envoy", "tools": "tools", "call": "tools", "top": "top",
 }  # fmt: skip
 """Where each command is, under its name."""
 

@@ -38,7 +38,14 @@ async def announce(gateway: StandaloneGateway, as_json: bool) -> None:
         statuses = await probe(config, gateway.layout.upstreams, why)
     places = {one.name: place_of(gateway.url_of(one), one.told_headers) for one in endpoints(config)}
     url = gateway.url
-    _tell(lambda: _print_json(url, places, statuses) if as_json else _print_table(config, url, places, statuses))
+    status = gateway.status_url
+    _tell(
+        lambda: (
+            _print_json(url, status, places, statuses)
+            if as_json
+            else _print_table(config, url, status, places, statuses)
+        )
+    )
     starting = [status.name for status in statuses if status.state == "starting"]
     await asyncio.gather(*(_follow(gateway, config, name, as_json) for name in starting))
 
@@ -62,10 +69,11 @@ def _tell(write: Callable[[], object]) -> None:
         log.event(_LOG, logging.WARNING, "not_announced", {"why": str(error)})
 
 
-def _print_json(url: str, places: Mapping[str, str], statuses: Sequence[ServerStatus]) -> None:
+def _print_json(url: str, status: str | None, places: Mapping[str, str], statuses: Sequence[ServerStatus]) -> None:
     virtual = {name: place for name, place in places.items() if name}
-    told = {"url": url, "servers": [asdict(status) for status in statuses]}
-    click.echo(json.dumps({**told, **({"virtual_servers": virtual} if virtual else {})}))
+    told = {"url": url, "servers": [asdict(one) for one in statuses]}
+    page = {} if status is None else {"status_page": status}
+    click.echo(json.dumps({**told, **page, **({"virtual_servers": virtual} if virtual else {})}))
 
 
 def _print_line(status: ServerStatus) -> None:
@@ -80,7 +88,9 @@ def _print_line(status: ServerStatus) -> None:
     Console().print(line, highlight=False, soft_wrap=True)
 
 
-def _print_table(config: GatewayConfig, url: str, places: Mapping[str, str], statuses: Sequence[ServerStatus]) -> None:
+def _print_table(
+    config: GatewayConfig, url: str, page: str | None, places: Mapping[str, str], statuses: Sequence[ServerStatus]
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -99,6 +109,10 @@ def _print_table(config: GatewayConfig, url: str, places: Mapping[str, str], sta
     for name, place in places.items():
         if name:
             console.print(f"Virtual server {escape(name)} at [bold]{escape(place)}[/]", highlight=False, soft_wrap=True)
+    if page is not None:
+        console.print(
+            f"Status page at [bold]{page}[/], or in a terminal: mcp-extproc top", highlight=False, soft_wrap=True
+        )
     command = adding(shown(config), url)
     console.print(f"Add it to an agent:  {escape(command)}", highlight=False, soft_wrap=True)
     console.print("Ctrl-C ends it.", style="dim")

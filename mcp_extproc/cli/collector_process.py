@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
 from mcp_extproc.telemetry import log
+
+if TYPE_CHECKING:
+    from mcp_extproc.telemetry.collector.main import Page
+    from mcp_extproc.telemetry.collector.spec import Collected
 
 
 @click.command(hidden=True)
@@ -21,7 +27,13 @@ def collector_process(log_level: str | None, log_format: str | None, reports: in
 
     log.configure(log_level, log_format, calm=True)
     try:
-        serve(None if reports is None else socket.socket(fileno=reports))
+        serve(None if reports is None else socket.socket(fileno=reports), _page)
     except AuditFileError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
+
+
+def _page(told: Collected, tell: Callable[[bytes], None]) -> Page:
+    from mcp_extproc.status.server import StatusPage
+
+    return StatusPage(told, tell)

@@ -22,6 +22,7 @@ from mcp_extproc.cli.serve import work_of
 from mcp_extproc.config import EnvoysSource, FileSource, Loaded, Source, TextSource
 from mcp_extproc.config.agents.places import AGENTS
 from mcp_extproc.config.own_listener import OwnListenersSource
+from mcp_extproc.config.status_source import StatusSource
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.access_line import AccessLines
 
@@ -105,7 +106,7 @@ def run(
         source = EnvoysSource(FileSource(path, os.environ, strict=strict, resolve=resolve))
     else:
         source = of_agents(agents, every=every, strict=strict, as_json=as_json)
-    source = OwnListenersSource(source)
+    source = StatusSource(OwnListenersSource(source))
     served = served_from(source, port)
     served.require_servers()
     try:

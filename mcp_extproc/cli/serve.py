@@ -172,6 +172,7 @@ async def _serve(
 @click.option("--listen", type=AddressType(), help="Where to listen.")
 @click.option("--inherited", type=int, metavar="DESCRIPTOR", help="A listening socket.")
 @click.option("--sse", metavar="SERVER", multiple=True, help="A server that was found to speak HTTP+SSE.")
+@click.option("--status", help="Where there is a status page of which the text does not say anything.")
 @click.option("--without-programs", is_flag=True, help="stdio servers are started elsewhere.")
 @click.option("--ready", type=int, metavar="DESCRIPTOR", required=True, help="Receives a byte once the worker serves.")
 @click.option("--reports", type=int, metavar="DESCRIPTOR", help="A socket to the collector.")
@@ -189,6 +190,7 @@ def worker(
     listen: Address | None,
     inherited: int | None,
     sse: tuple[str, ...],
+    status: str | None,
     without_programs: bool,
     ready: int,
     reports: int | None,
@@ -205,7 +207,7 @@ def worker(
     from mcp_extproc.processes import be_named
 
     be_named(WORKER)
-    config = (served or _told(name, sse, without_programs)).config
+    config = (served or _told(name, sse, status, without_programs)).config
     log.configure(config.log.level, config.log.format, calm=True)
 
     def tell() -> None:
@@ -221,13 +223,14 @@ def worker(
 @click.command(hidden=True)
 @click.argument("name")
 @click.option("--sse", metavar="SERVER", multiple=True, help="A server that was found to speak HTTP+SSE.")
+@click.option("--status", help="Where there is a status page of which the text does not say anything.")
 @click.option("--without-programs", is_flag=True, help="stdio servers are started elsewhere.")
 @click.option("--connection", type=int, metavar="DESCRIPTOR", required=True, help="The supervisor's socket.")
-def nursery(name: str, sse: tuple[str, ...], without_programs: bool, connection: int) -> None:
+def nursery(name: str, sse: tuple[str, ...], status: str | None, without_programs: bool, connection: int) -> None:
     """What workers are forked from. It reads their configuration from standard input; NAME is the file's name."""
     from mcp_extproc.run import nursery as process
 
-    served = _told(name, sse, without_programs)
+    served = _told(name, sse, status, without_programs)
     process.serve(socket.socket(fileno=connection), work_of(served), os.getppid())
 
 
@@ -244,9 +247,9 @@ def work_of(served: Loaded) -> Callable[[Sequence[str]], object]:
     return work
 
 
-def _told(name: str, sse: Collection[str], without_programs: bool) -> Loaded:
+def _told(name: str, sse: Collection[str], status: str | None, without_programs: bool) -> Loaded:
     part = programs_elsewhere if without_programs else whole
-    return loads(sys.stdin.buffer.read().decode(), name, os.environ, part=part).with_sse(sse)
+    return loads(sys.stdin.buffer.read().decode(), name, os.environ, part=part).with_sse(sse).with_status(status)
 
 
 def _for_workers(transport: str, tls: TlsFiles | None, drain_seconds: float) -> list[str]:

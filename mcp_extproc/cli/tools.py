@@ -24,7 +24,12 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name (RFC 9110 section 5.6.2)."""
 
 
-def _is_url(ctx: click.Context, param: click.Parameter, url: str) -> str:
+def is_url(ctx: click.Context, param: click.Parameter, url: str) -> str:
+    """Check an argument that is a URL.
+
+    Raises:
+        BadParameter: it is none.
+    """
     try:
         parts = urlsplit(url)
         is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -48,7 +53,7 @@ def _headers_in(ctx: click.Context, param: click.Parameter, values: Sequence[str
     return found
 
 
-_URL = click.argument("url", callback=_is_url)
+_URL = click.argument("url", callback=is_url)
 _HEADERS = click.option(
     "-H", "--header", "headers", multiple=True, metavar="'Name: value'", callback=_headers_in,
     help="A header of each request; once for each.",

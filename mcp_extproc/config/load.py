@@ -52,6 +52,8 @@ class Loaded:
     say in the native format. It may contain secrets."""
     sse: frozenset[str] = frozenset()
     """Servers that were found to speak HTTP+SSE. The text does not say so."""
+    status: str | None = None
+    """Address of a status page of which the text does not say anything."""
     part: Part = whole
     """What was read of the text."""
     files: tuple[Path, ...] = ()
@@ -82,6 +84,15 @@ class Loaded:
         own = self.config.log
         written = own.model_copy(update={"level": own.level or level, "format": own.format or format})
         return replace(self, config=self.config.model_copy(update={"log": written}))
+
+    def with_status(self, address: str | None) -> Loaded:
+        """A copy with a status page at an address, unless the file says where, or that there is none. :attr:`text` stays as
+        it is."""
+        status = self.config.status
+        if address is None or status.address is not None:
+            return self
+        status = status.model_copy(update={"address": address})
+        return replace(self, config=self.config.model_copy(update={"status": status}), status=address)
 
     def _listening(self, **changes: object) -> Loaded:
         listen = self.config.listen.model_copy(update=changes)

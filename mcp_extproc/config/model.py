@@ -1034,9 +1034,19 @@ class GatewayConfig(Model):
         return metrics_or_logs or self.audit is not None
 
     @property
+    def has_page(self) -> bool:
+        """Whether there is a status page."""
+        return bool(self.status.address)
+
+    @property
+    def collects_always(self) -> bool:
+        """Whether records are made of any request, also while nobody looks at the status page."""
+        return self.collects_all or self.telemetry.traces is not None
+
+    @property
     def collects(self) -> bool:
         """Whether records are made of any."""
-        return self.collects_all or self.telemetry.traces is not None
+        return self.collects_always or self.has_page
 
     @property
     def has_policies(self) -> bool:

@@ -170,16 +170,17 @@ class Audit(Model):
 
 
 class Status(Model):
-    """The gateway's state, on this machine only. For now that is its metrics."""
+    """The [status page](status-page.md), on this machine only."""
 
-    address: TcpAddressText | None = None
-    """A loopback address, at which metrics are by default. Default: `127.0.0.1` and a free port."""
+    address: str | None = None
+    """A loopback address, at which metrics are by default, too; empty for no page. Default: with `run`, `127.0.0.1` and a free
+    port, which it prints; with `serve` no page."""
 
     @field_validator("address")
     @classmethod
     def _loopback(cls, value: str | None) -> str | None:
-        if value is not None:
-            parsed = parse_address(value)
+        if value:
+            parsed = parse_address(tcp_address(value))
             assert isinstance(parsed, TcpAddress)
             if not parsed.is_loopback:
                 raise ValueError(

@@ -17,7 +17,7 @@ from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.variables import literal_text
 from mcp_extproc.config.yaml_text import CORE_RESOLVERS
-from mcp_extproc.secret_values import is_named_secret, secret_variables
+from mcp_extproc.secret_values import is_like_a_key, is_named_secret, secret_variables
 
 Place = tuple[str, ...]
 
@@ -37,8 +37,7 @@ class Written:
 
     def text(self, remarks: Sequence[str] = ()) -> str:
         """YAML, below remarks as comments."""
-        head = "".join(f"# {line}\n" for remark in remarks for line in remark.splitlines())
-        return head + yaml.dump(self.data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+        return "".join(f"# {line}\n" for remark in remarks for line in remark.splitlines()) + _yaml(self.data)
 
     def env_file(self) -> str:
         """``NAME=value`` on each line, as shells and Docker Compose read it."""
@@ -57,6 +56,20 @@ def written(config: GatewayConfig, variables: Mapping[str, str]) -> Written:
     return Written(data, writer.secrets)
 
 
+def masked(config: GatewayConfig, *, defaults: bool = False) -> str:
+    """A configuration as YAML for people, without anything that may be secret.
+
+    Args:
+        config: the configuration.
+        defaults: write down what it leaves to them, too.
+    """
+    return _yaml(_Masker(defaults=defaults).section(config, ()))
+
+
+def _yaml(data: dict[str, Any]) -> str:
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
 class _Writer:
     def __init__(self, variables: Mapping[str, str]) -> None:
         self.secrets: dict[str, str] = {}
@@ -66,13 +79,16 @@ class _Writer:
         """The keys that are given."""
         found = {}
         for name, info in type(model).model_fields.items():
-            if name not in model.model_fields_set:
+            if not self._is_written(model, name):
                 continue
             key, value = info.alias or name, getattr(model, name)
             wanted = self._value(value, (*place, key))
             if wanted != {} or value != info.get_default():
                 found[key] = wanted
         return found
+
+    def _is_written(self, model: BaseModel, name: str) -> bool:
+        return name in model.model_fields_set
 
     def _value(self, value: Any, place: Place) -> Any:
         if isinstance(value, BaseModel):
@@ -137,6 +153,54 @@ class _Writer:
             if found:
                 return f"{literal_text(before)}{self._reference(secret, words)}{literal_text(after)}"
         return literal_text(word)
+
+
+_MASK: Final = "***"
+_WEB_URL: Final = re.compile(r"https?://|/", re.IGNORECASE)
+
+
+class _Masker(_Writer):
+    """Stricter than what is written to be read again, as the values are not kept elsewhere: all values of queries are masked,
+    and parts of paths unless they are words; and of what is Envoy's own there is no more than the filters' names."""
+
+    def __init__(self, *, defaults: bool) -> None:
+        super().__init__({})
+        self._defaults = defaults
+
+    def _is_written(self, model: BaseModel, name: str) -> bool:
+        value = getattr(model, name)
+        return super()._is_written(model, name) or (self._defaults and value is not None and value not in ((), {}))
+
+    def section(self, model: BaseModel, place: Place) -> dict[str, Any]:
+        found = super().section(model, place)
+        for name, info in type(model).model_fields.items():
+            key = info.alias or name
+            if key in found and not info.repr:
+                found[key] = _names_in(getattr(model, name))
+        return found
+
+    def _value(self, value: Any, place: Place) -> Any:
+        if isinstance(value, frozenset | set):
+            return sorted(map(str, value))
+        if isinstance(value, str) and _WEB_URL.match(value):
+            return self._url(value, place)
+        return super()._value(value, place)
+
+    def _reference(self, value: str, words: Sequence[str]) -> str:  # noqa: ARG002 - what they would be called
+        return _MASK
+
+    def _url(self, url: str, place: Place) -> str:  # noqa: ARG002 - as above
+        before, mark, query = url.partition("?")
+        path = "/".join(_MASK if is_like_a_key(part) else part for part in before.split("/"))
+        items = [item.partition("=")[0] + (f"={_MASK}" if "=" in item else "") for item in query.split("&")]
+        return path + mark + "&".join(items)
+
+
+def _names_in(value: Any) -> Any:
+    """What something secret is about."""
+    if isinstance(value, Mapping):
+        return dict.fromkeys(value, _MASK)
+    return [item.get("name", _MASK) if isinstance(item, Mapping) else getattr(item, "name", _MASK) for item in value]
 
 
 def _is_server_url(place: Place) -> bool:

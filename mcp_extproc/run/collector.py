@@ -1,5 +1,5 @@
-"""The collector, which makes spans, metrics and the audit of Envoy's records: a process of its own, started when there is
-something to collect, and restarted.
+"""The collector, which makes spans, metrics and the audit of Envoy's records, and serves the status page: a process of its
+own, started when there is something to collect, or somebody looks at the page, and restarted.
 
 Nobody waits for it: while it is away, records are lost, and no call is harmed. It is told what to do over a pipe, and ends
 when the pipe does.
@@ -22,13 +22,14 @@ import msgspec
 from mcp_extproc.address import UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config import otel_variables as otel
-from mcp_extproc.config.telemetry import Metrics, Status
+from mcp_extproc.config.telemetry import Metrics
 from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.run.page import Page
 from mcp_extproc.run.process import PYTHON, START_SECONDS, Restarts, StartError, end, ending, spawn
 from mcp_extproc.run.reports import Reports
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
-from mcp_extproc.telemetry.collector.spec import RECEIVED_FILE, RECEIVED_NUMBER, AuditTo, Collected, Export
+from mcp_extproc.telemetry.collector.spec import RECEIVED_FILE, RECEIVED_NUMBER, AuditTo, Collected, Export, PageAt
 
 STOP_SECONDS = 10.0
 """It still sends what it has."""
@@ -38,7 +39,9 @@ _FREE_PORT: Final = "127.0.0.1:0"
 _LOG = log.logger("collector")
 
 
-def told(config: GatewayConfig, environ: Mapping[str, str], layout: Layout, folder: Path) -> Collected | None:
+def told(
+    config: GatewayConfig, environ: Mapping[str, str], layout: Layout, folder: Path, page: int | None = None
+) -> Collected | None:
     """What it is told; ``None`` where nothing is on, or it has no address.
 
     Args:
@@ -46,8 +49,9 @@ def told(config: GatewayConfig, environ: Mapping[str, str], layout: Layout, fold
         environ: with OpenTelemetry's variables.
         layout: where it listens, and Envoy's admin interface.
         folder: of the configuration's file, in which the path of the audit starts.
+        page: descriptor of the status page's socket; ``None`` where there is none.
     """
-    if not config.collects or layout.collector is None:
+    if layout.collector is None or not (config.collects_always or page is not None):
         return None
     on = otel.exports(config.telemetry, config.audit, environ)
     metrics, audit = config.telemetry.metrics, config.audit
@@ -63,15 +67,22 @@ def told(config: GatewayConfig, environ: Mapping[str, str], layout: Layout, fold
         audit_file=None
         if audit is None or audit.file is None
         else AuditTo(str(folder.absolute() / audit.file), audit.rotate_bytes, audit.keep),
-        metrics_address=None if metrics is None else _scraped_at(metrics, config.status),
+        metrics_address=None if metrics is None else _scraped_at(metrics, has_page=page is not None),
         admin=layout.admin.path if isinstance(layout.admin, UnixAddress) else None,
         label_values=(metrics or Metrics()).label_values,
+        page=None
+        if page is None
+        else PageAt(
+            page,
+            has_metrics=metrics is not None and metrics.address is None,
+            records_on_demand=layout.admin is not None and not config.collects_always,
+        ),
     )
 
 
-def _scraped_at(metrics: Metrics, status: Status) -> str | None:
-    """Where Prometheus finds them: somewhere, unless they are sent."""
-    return metrics.address or status.address or (_FREE_PORT if metrics.otlp is None else None)
+def _scraped_at(metrics: Metrics, *, has_page: bool) -> str | None:
+    """Where Prometheus finds them, if that is not at the page: somewhere, unless they are sent."""
+    return metrics.address or (_FREE_PORT if metrics.otlp is None and not has_page else None)
 
 
 def _export(found: otel.Export | None) -> Export | None:
@@ -85,10 +96,19 @@ class Collector:
         layout: where it listens.
         folder: of the configuration's file.
         reports: at which workers report.
+        page: the status page.
         environ: with OpenTelemetry's variables.
     """
 
-    def __init__(self, layout: Layout, folder: Path, reports: Reports, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        folder: Path,
+        reports: Reports,
+        page: Page | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._page = page
         self._layout = layout
         self._reports = reports
         self._folder = folder
@@ -98,6 +118,7 @@ class Collector:
         self._process: Process | None = None
         self._changing = asyncio.Lock()
         self._tasks = Tasks(_LOG)
+        self._keeping: asyncio.Task[None] | None = None
         self._restarts = Restarts()
 
     @property
@@ -125,7 +146,9 @@ class Collector:
             OSError: it can't be started.
         """
         async with self._changing:
-            wanted = told(config, self._environ, self._layout, self._folder)
+            if self._page is not None:
+                self._page.open(config)
+            wanted = told(config, self._environ, self._layout, self._folder, self._descriptor())
             options = {"--log-level": config.log.level, "--log-format": config.log.format}
             self._log_options = [word for name, value in options.items() if value is not None for word in (name, value)]
             if wanted == self._told:
@@ -133,8 +156,13 @@ class Collector:
             await self._end()
             self._told = wanted
             if wanted is not None:
-                await self._start(wanted)
-                self._tasks.keep("keep_collector", self._keep)
+                # For a page that nobody looks at there is no process.
+                if config.collects_always:
+                    await self._start(wanted)
+                self._keeping = self._tasks.keep("keep_collector", self._keep)
+
+    def _descriptor(self) -> int | None:
+        return None if self._page is None else self._page.descriptor
 
     async def stop(self) -> None:
         """End it."""
@@ -142,8 +170,13 @@ class Collector:
         async with self._changing:
             await self._end()
             self._told = None
+        if self._page is not None:
+            await self._page.stop()
 
     async def _end(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            self._keeping = None
         process, self._process = self._process, None
         if process is not None:
             assert process.stdin is not None
@@ -154,8 +187,10 @@ class Collector:
         reports = self._reports.collector_end
         process = await spawn(
             [*PYTHON, "-m", "mcp_extproc", "collector-process", *self._log_options, "--reports", str(reports)],
-            keep_stdin=True, stdout=PIPE, descriptors=[reports],
-        )  # fmt: skip
+            keep_stdin=True,
+            stdout=PIPE,
+            descriptors=[reports] if wanted.page is None else [reports, wanted.page.descriptor],
+        )
         assert process.stdin is not None
         assert process.stdout is not None
         began_with = msgspec.structs.replace(wanted, restarts=self._reports.restarts)
@@ -170,25 +205,32 @@ class Collector:
             code = await process.wait()
             raise StartError(f"the collector ended at start with {ending(code)}; see its messages above")
         self._process = process
+        if wanted.page is not None and self._page is not None:
+            self._tasks.start("attend_page", self._page.attend(process))
 
     async def _keep(self) -> None:
-        """Start it again when it dies by itself."""
-        process, started = self._process, time.monotonic()
-        while process is not None:
+        """Start it when somebody looks, if it is not there for anything else, and again when it dies by itself."""
+        while self._told is not None:
+            if self._process is None:
+                assert self._page is not None
+                await self._page.visited()
+                async with self._changing:
+                    await self._try_to_start(self._told)
+                if self._process is None:
+                    await asyncio.sleep(self._restarts.pause(0))
+                    continue
+            process, started = self._process, time.monotonic()
             code = await process.wait()
-            if process is not self._process:
-                return
             pause = self._restarts.pause(time.monotonic() - started)
             died = {"pid": process.pid, "exit": ending(code), "restart_in_seconds": pause}
             log.event(_LOG, logging.ERROR, "collector_died", died)
             await asyncio.sleep(pause)
             async with self._changing:
                 if process is self._process and self._told is not None:
-                    await self._again(self._told)
-                    process, started = self._process, time.monotonic()
+                    self._reports.restarts.collector += 1
+                    await self._try_to_start(self._told)
 
-    async def _again(self, wanted: Collected) -> None:
-        self._reports.restarts.collector += 1
+    async def _try_to_start(self, wanted: Collected) -> None:
         try:
             await self._start(wanted)
         except (StartError, OSError) as error:

@@ -325,6 +325,7 @@ def _live(request: Request, descriptors: Sequence[int], work: Work, supervisor: 
 def _program(command: str, config: Loaded) -> list[str]:
     # What is found at run time is not in the configuration's text.
     found = [word for name in sorted(config.sse) for word in ("--sse", name)]
+    found += ["--status", config.status] if config.status is not None else []
     part = ["--without-programs"] if config.part is without_programs else []
     return [*PYTHON, "-m", "mcp_extproc", command, config.name, *found, *part]
 

@@ -31,7 +31,9 @@ from mcp_extproc.run.collector import Collector
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
+from mcp_extproc.run.known import Gateway
 from mcp_extproc.run.nursery import Forked, Nurseries, Work
+from mcp_extproc.run.page import Page
 from mcp_extproc.run.process import START_SECONDS, StartError, end, ending, spawn
 from mcp_extproc.run.reload import LiveConfig, Refused
 from mcp_extproc.run.reports import Reports
@@ -122,7 +124,8 @@ class StandaloneGateway:
         )
         self._bridge = Bridge(self.layout, source.folder)
         self._issuers = AuthorizationServers(self.layout.keys)
-        self._collector = Collector(self.layout, source.folder, self._reports)
+        self._page = Page(self.layout.upstreams, self._as_it_is)
+        self._collector = Collector(self.layout, source.folder, self._reports, self._page)
         self._live = LiveConfig(
             source,
             served,
@@ -148,6 +151,11 @@ class StandaloneGateway:
         return url_of(endpoint, self.config.listen.model_copy(update={"port": self.port}))
 
     @property
+    def status_url(self) -> str | None:
+        """Where people find the status page, if there is one."""
+        return self._page.url
+
+    @property
     def pids(self) -> dict[str, int]:
         """The child processes: ``envoy``, ``bridge`` if a server is behind it, ``collector`` if something is collected,
         ``worker``, ``worker-2`` and so on."""
@@ -161,6 +169,9 @@ class StandaloneGateway:
             | collector
             | {f"worker-{number}" if number > 1 else "worker": pid for number, pid in workers}
         )
+
+    def _as_it_is(self) -> Gateway:
+        return Gateway(self.config, self._live.served.name, "run", self.port, len(self.layout.extproc))
 
     def fork_nursery(self, work: Work) -> None:
         """Fork the process that the first workers are forks of, from this one, in which no event loop has run yet.

@@ -16,7 +16,9 @@ from mcp_extproc.envoy.watched_files import BOOTSTRAP
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.collector import Collector
+from mcp_extproc.run.known import Gateway
 from mcp_extproc.run.nursery import Starter
+from mcp_extproc.run.page import Page
 from mcp_extproc.run.reload import LiveConfig
 from mcp_extproc.run.reports import Reports
 from mcp_extproc.run.supervisor import Supervisor
@@ -70,7 +72,8 @@ class Workers:
         self._issuers = AuthorizationServers(layout.keys if envoy_config is not None else None)
         # An Envoy that is configured separately has its admin interface anywhere.
         seen = layout if envoy_config is not None else replace(layout, admin=None)
-        self._collector = Collector(seen, source.folder, self._reports)
+        page = Page(layout.upstreams, self._as_it_is)
+        self._collector = Collector(seen, source.folder, self._reports, page)
         self._live = LiveConfig(
             source,
             served,
@@ -87,6 +90,12 @@ class Workers:
     def pids(self) -> Sequence[int]:
         """Process ids of the workers."""
         return self._workers.pids
+
+    def _as_it_is(self) -> Gateway:
+        served = self._live.served
+        # A listener that others own may be anywhere, as may one at a port that Envoy chooses.
+        port = None if self._envoy_config is None else served.config.listen.port or None
+        return Gateway(served.config, served.name, "serve", port, len(self._layout.extproc))
 
     def reload_soon(self) -> None:
         """Replace the workers by new ones with the present configuration."""

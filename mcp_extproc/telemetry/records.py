@@ -32,7 +32,7 @@ from mcp_extproc.contract import (
 )
 from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, SpanContext, context_of, spans_of
 from mcp_extproc.telemetry import _pb as pb
-from mcp_extproc.telemetry.exchange import CODES, Exchange, Peer
+from mcp_extproc.telemetry.exchange import CODES, SERVER_ERROR, Exchange, Peer
 
 REQUEST_HEADERS: Final = (TRACEPARENT, TRACESTATE)
 """Headers that Envoy has to put into its records."""
@@ -105,7 +105,7 @@ def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
         batch=facts.number("batch"),
         consent=facts.text("consent"),
         code=facts.number("error_code"),
-        reason=facts.text("error_reason") or _word(response.response_headers),
+        reason=_reason(facts, entry),
         details=response.response_code_details[:_MAX_DETAILS] or None,
         decided_by=more.text(RULE_KEY),
         arguments=more.text(ARGUMENTS_KEY),
@@ -157,6 +157,13 @@ def _has_another(when: str | None, facts: _Facts) -> bool:
 
 def _context(headers: Mapping[str, str]) -> SpanContext | None:
     return context_of(headers) if TRACEPARENT in headers else None
+
+
+def _reason(facts: _Facts, entry: pb.HTTPAccessLogEntry) -> str | None:
+    """What the error is. Envoy's own answer to what was sent to no server is read as a server's would be."""
+    reason, word = facts.text("error_reason"), _word(entry.response.response_headers)
+    was_sent = entry.common_properties.HasField("time_to_first_upstream_tx_byte")
+    return word or reason if reason == SERVER_ERROR and not was_sent else reason or word
 
 
 def _word(headers: Mapping[str, str]) -> str | None:

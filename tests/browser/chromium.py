@@ -26,12 +26,16 @@ expect.set_options(timeout=PATIENCE * 1000)  # the default is five seconds
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
-    """A running browser, with a profile of its own."""
+async def chromium(*flags: str) -> AsyncIterator[Browser]:
+    """A running browser, with a profile of its own.
+
+    Args:
+        flags: further ones of the command line.
+    """
     path = next((found for name in _NAMES if (found := shutil.which(name)) is not None), None)
     assert path is not None, "Chromium is missing: apt-get install chromium"
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        browser = await playwright.chromium.launch(executable_path=path, args=[*_FLAGS, *flags])
         try:
             yield browser
         finally:

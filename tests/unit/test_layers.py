@@ -36,8 +36,9 @@ BELOW: dict[str, set[str]] = {
     "extproc": {"gateway", "mcp", "telemetry", "tasks"},
     "envoy": {"gateway", "mcp"},
     "client": {"mcp"},
+    "status": {"telemetry", "mcp", "tasks"},
     "bridge": {"upstreams", "gateway", "mcp", "telemetry", "tasks", "processes"},
-    "run": {"bridge", "envoy", "extproc", "upstreams", "gateway", "telemetry", "tasks", "processes"},
+    "run": {"bridge", "envoy", "extproc", "status", "upstreams", "gateway", "telemetry", "tasks", "processes"},
     "check": {"run", "envoy", "upstreams", "gateway", "mcp"},
     "cli": {
         "check",
@@ -49,6 +50,7 @@ BELOW: dict[str, set[str]] = {
         "upstreams",
         "gateway",
         "mcp",
+        "status",
         "telemetry",
         "processes",
     },
@@ -66,7 +68,7 @@ KEPT_TO: dict[str, set[str]] = {
     "google": {"extproc", "telemetry"},
     "opentelemetry": {"telemetry"},
     "uvloop": {"run"},
-    "aiohttp": {"bridge", "client", "upstreams", "run", "telemetry"},
+    "aiohttp": {"bridge", "client", "upstreams", "run", "status", "telemetry"},
     "envoy_data_plane": set(),  # all of Envoy's API: `protos` writes the part that is used into `envoy/_api`
     "betterproto2": set(),
     "click": {"cli"},

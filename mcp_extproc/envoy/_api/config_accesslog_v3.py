@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from mcp_extproc.envoy.message import Any, Message
 
 if TYPE_CHECKING:
-    from mcp_extproc.envoy._api import config_core_v3, type_matcher_v3
+    from mcp_extproc.envoy._api import config_core_v3, type_matcher_v3, type_v3
 
 
 class ComparisonFilterOp(StrEnum):
@@ -28,6 +28,7 @@ class AccessLog(Message):
 class AccessLogFilter(Message):
     FULL_NAME: ClassVar[str] = "envoy.config.accesslog.v3.AccessLogFilter"
     status_code_filter: StatusCodeFilter | None = None
+    runtime_filter: RuntimeFilter | None = None
     and_filter: AndFilter | None = None
     or_filter: OrFilter | None = None
     response_flag_filter: ResponseFlagFilter | None = None
@@ -66,6 +67,13 @@ class OrFilter(Message):
 class ResponseFlagFilter(Message):
     FULL_NAME: ClassVar[str] = "envoy.config.accesslog.v3.ResponseFlagFilter"
     flags: list[str] = []
+
+
+class RuntimeFilter(Message):
+    FULL_NAME: ClassVar[str] = "envoy.config.accesslog.v3.RuntimeFilter"
+    runtime_key: str = ''
+    percent_sampled: type_v3.FractionalPercent | None = None
+    use_independent_randomness: bool = False
 
 
 class StatusCodeFilter(Message):

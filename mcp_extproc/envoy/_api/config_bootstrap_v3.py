@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar
 
-from mcp_extproc.envoy.message import Message
+from mcp_extproc.envoy.message import Message, Struct
 
 if TYPE_CHECKING:
     from mcp_extproc.envoy._api import config_accesslog_v3, config_cluster_v3, config_core_v3, config_listener_v3, config_overload_v3, type_matcher_v3
@@ -31,6 +31,7 @@ class Bootstrap(Message):
     stats_flush_interval: timedelta | None = None
     stats_flush_on_admin: bool | None = None
     stats_eviction_interval: timedelta | None = None
+    layered_runtime: LayeredRuntime | None = None
     admin: Admin | None = None
     overload_manager: config_overload_v3.OverloadManager | None = None
     enable_dispatcher_stats: bool = False
@@ -55,3 +56,19 @@ class BootstrapStaticResources(Message):
     FULL_NAME: ClassVar[str] = "envoy.config.bootstrap.v3.Bootstrap.StaticResources"
     listeners: list[config_listener_v3.Listener] = []
     clusters: list[config_cluster_v3.Cluster] = []
+
+
+class LayeredRuntime(Message):
+    FULL_NAME: ClassVar[str] = "envoy.config.bootstrap.v3.LayeredRuntime"
+    layers: list[RuntimeLayer] = []
+
+
+class RuntimeLayer(Message):
+    FULL_NAME: ClassVar[str] = "envoy.config.bootstrap.v3.RuntimeLayer"
+    name: str = ''
+    static_layer: Struct | None = None
+    admin_layer: RuntimeLayerAdminLayer | None = None
+
+
+class RuntimeLayerAdminLayer(Message):
+    FULL_NAME: ClassVar[str] = "envoy.config.bootstrap.v3.RuntimeLayer.AdminLayer"

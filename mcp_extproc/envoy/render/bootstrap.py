@@ -7,7 +7,14 @@ import orjson
 from mcp_extproc.address import Address
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import OVER_SSE
-from mcp_extproc.envoy._api.config_bootstrap_v3 import Admin, Bootstrap, BootstrapStaticResources
+from mcp_extproc.envoy._api.config_bootstrap_v3 import (
+    Admin,
+    Bootstrap,
+    BootstrapStaticResources,
+    LayeredRuntime,
+    RuntimeLayer,
+    RuntimeLayerAdminLayer,
+)
 from mcp_extproc.envoy.layout import EXTERNAL_CLUSTER, UPSTREAMS_LISTENER, Layout, cluster_name
 from mcp_extproc.envoy.message import camel
 from mcp_extproc.envoy.render import token_endpoints
@@ -21,6 +28,7 @@ from mcp_extproc.envoy.render.typed import envoy_address
 def bootstrap(config: GatewayConfig, layout: Layout) -> Bootstrap:
     """A complete Envoy in front of the gateway."""
     return Bootstrap(
+        layered_runtime=_runtime() if layout.admin is not None and layout.collector is not None else None,
         admin=_admin(layout.admin) if layout.admin is not None else None,
         overload_manager=overload_manager(config.overload),
         static_resources=BootstrapStaticResources(
@@ -54,6 +62,12 @@ def upstreams_only(config: GatewayConfig, layout: Layout, service: Address) -> B
             clusters=[item for item in clusters(config, layout) if item.name in wanted],
         ),
     )
+
+
+def _runtime() -> LayeredRuntime:
+    """What its admin interface may change: whether records are sent for the status page. Always there, as Envoy reads it only
+    when it starts."""
+    return LayeredRuntime(layers=[RuntimeLayer(name="admin", admin_layer=RuntimeLayerAdminLayer())])
 
 
 def _admin(address: Address) -> Admin:

@@ -1,11 +1,19 @@
-"""What Envoy tells the collector of each request: a record of the access log, by gRPC. Nothing where nothing is on."""
+"""What Envoy tells the collector of each request: a record of the access log, by gRPC. Nothing where nothing is on, and for
+the status page alone only while somebody looks at it."""
 
 from __future__ import annotations
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import ERROR_HEADER, SAMPLED_KEY, TELEMETRY_NAMESPACE
+from mcp_extproc.contract import ERROR_HEADER, SAMPLED_KEY, TELEMETRY_NAMESPACE, WATCHED
 from mcp_extproc.envoy._api.access_loggers_grpc_v3 import CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig
-from mcp_extproc.envoy._api.config_accesslog_v3 import AccessLog, AccessLogFilter, AndFilter, MetadataFilter
+from mcp_extproc.envoy._api.config_accesslog_v3 import (
+    AccessLog,
+    AccessLogFilter,
+    AndFilter,
+    MetadataFilter,
+    OrFilter,
+    RuntimeFilter,
+)
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType
 from mcp_extproc.envoy._api.config_core_v3 import (
     ApiVersion,
@@ -20,6 +28,7 @@ from mcp_extproc.envoy._api.config_endpoint_v3 import (
     LocalityLbEndpoints,
 )
 from mcp_extproc.envoy._api.type_matcher_v3 import MetadataMatcher, MetadataMatcherPathSegment, ValueMatcher
+from mcp_extproc.envoy._api.type_v3 import FractionalPercent
 from mcp_extproc.envoy._api.upstreams_http_v3 import HttpProtocolOptions, HttpProtocolOptionsExplicitHttpConfig
 from mcp_extproc.envoy.layout import COLLECTOR_CLUSTER, LISTENER, Layout
 from mcp_extproc.envoy.render.typed import any_of, envoy_address, seconds
@@ -49,7 +58,7 @@ def log(config: GatewayConfig, layout: Layout, only: AccessLogFilter | None = No
     """
     if not _are_sent(config, layout):
         return []
-    wanted = [*([only] if only is not None else []), *([] if config.collects_all else [_unless_not_sampled()])]
+    wanted = [*([only] if only is not None else []), *_those_wanted(config, layout)]
     service = GrpcServiceEnvoyGrpc(cluster_name=COLLECTOR_CLUSTER, skip_envoy_headers=True)
     common = CommonGrpcAccessLogConfig(
         log_name=LISTENER,
@@ -94,6 +103,25 @@ def cluster(config: GatewayConfig, layout: Layout) -> list[Cluster]:
             },
         )
     ]
+
+
+def _those_wanted(config: GatewayConfig, layout: Layout) -> list[AccessLogFilter]:
+    """Which requests have a record; none of these filters for all."""
+    # An Envoy whose admin interface is not ours can't be told whether anybody looks at the page.
+    if config.collects_all or (config.has_page and layout.admin is None):
+        return []
+    found = [_unless_not_sampled()] if config.telemetry.traces is not None else []
+    found += [_while_watched()] if config.has_page else []
+    return found if len(found) == 1 else [AccessLogFilter(or_filter=OrFilter(filters=found))]
+
+
+def _while_watched() -> AccessLogFilter:
+    """While somebody looks at the status page, of which the collector tells Envoy by its admin interface."""
+    return AccessLogFilter(
+        runtime_filter=RuntimeFilter(
+            runtime_key=WATCHED, percent_sampled=FractionalPercent(), use_independent_randomness=True
+        )
+    )
 
 
 def _unless_not_sampled() -> AccessLogFilter:

@@ -52,6 +52,7 @@ class Intake:
         take_lines: of lines of the audit.
         take_audit: of the audit as log records.
         take_access: of the access log as log records.
+        show: shows people what comes.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Intake:
         take_lines: Callable[[list[bytes]], None] | None = None,
         take_audit: TakesEvents | None = None,
         take_access: TakesEvents | None = None,
+        show: Callable[[Exchange], None] | None = None,
     ) -> None:
         self._tracing = tracing
         self._new_id = new_id
@@ -72,6 +74,7 @@ class Intake:
         self._take_lines = take_lines
         self._take_audit = take_audit
         self._take_access = take_access
+        self._show = show
         self._seen = Seen(SEEN_SECONDS)
         self._listed: Bounded[tuple[str, str], bool] = Bounded(MAX_NAMES, MAX_NAMES_BYTES)
         self._ended: Bounded[str, bool] = Bounded(MAX_ENDED, MAX_ENDED_BYTES)
@@ -104,6 +107,8 @@ class Intake:
     def _take_one(self, exchange: Exchange) -> None:
         if self._totals is not None:
             self._count(exchange, self._totals)
+        if self._show is not None:
+            self._show(exchange)
         if self._take_span is not None:
             for span in spans_of(exchange, self._tracing, self._new_id):
                 self._take_span(span)

@@ -1,7 +1,8 @@
 """The collector's process: it is told what to do on standard input, and ends when that ends.
 
 So it notices that its supervisor is gone, however that ended: nobody else has the other end of the pipe. What it has by then
-is still sent.
+is still sent. Lines after the first, and those that it writes to standard output once it serves, are between the status page
+and the supervisor.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -48,33 +49,72 @@ _END_SECONDS: Final = 5.0
 _LOG = log.logger("collector")
 
 
-def serve(reports: socket.socket | None) -> None:
+class Page(Protocol):
+    """Shows people what comes."""
+
+    def show(self, exchange: Exchange) -> None:
+        """A request that is over."""
+
+    def learn(self, line: bytes) -> None:
+        """What the supervisor says."""
+
+    async def start(self, metrics: Callable[[], Awaitable[str]] | None, workers: Workers) -> None:
+        """Serve.
+
+        Args:
+            metrics: as Prometheus reads them, where it finds them here.
+            workers: what they report.
+        """
+
+    async def stop(self) -> None:
+        """Serve no longer."""
+
+
+MakePage = Callable[[Collected, Callable[[bytes], None]], Page]
+"""Makes it, given what tells the supervisor a line."""
+
+
+def serve(reports: socket.socket | None, make_page: MakePage) -> None:
     """Serve until standard input ends, or SIGTERM. Blocks. A line is written to standard output once it serves.
 
     Args:
         reports: at which workers and their supervisor report.
+        make_page: makes the status page, where there is one.
 
     Raises:
         AuditFileError: the audit can't be written.
         OSError: an address is taken.
     """
-    asyncio.run(_serve(reports))
+    asyncio.run(_serve(reports, make_page))
 
 
-async def _serve(reports: socket.socket | None) -> None:
+async def _serve(reports: socket.socket | None, make_page: MakePage) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     reader = asyncio.StreamReader(limit=MESSAGE_BYTES)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    collector = Collector(msgspec.json.decode(await reader.readline(), type=Collected))
+    told = msgspec.json.decode(await reader.readline(), type=Collected)
+    page = None if told.page is None else make_page(told, _tell)
+    collector = Collector(told, page)
     await collector.start(reports)
-    os.write(sys.stdout.fileno(), b"ready\n")
-    ended, stopped = asyncio.create_task(reader.read()), asyncio.create_task(stop.wait())
+    _tell(b"ready\n")
+    ended, stopped = asyncio.create_task(_listen(reader, page)), asyncio.create_task(stop.wait())
     await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
     for task in (ended, stopped):
         task.cancel()
     await collector.stop()
+
+
+def _tell(line: bytes) -> None:
+    with contextlib.suppress(OSError):  # the supervisor is gone
+        os.write(sys.stdout.fileno(), line)
+
+
+async def _listen(reader: asyncio.StreamReader, page: Page | None) -> None:
+    while line := await reader.readline():
+        if page is not None:
+            page.learn(line)
 
 
 class Collector:
@@ -82,10 +122,12 @@ class Collector:
 
     Args:
         told: what it does.
+        page: the status page.
     """
 
-    def __init__(self, told: Collected) -> None:
+    def __init__(self, told: Collected, page: Page | None = None) -> None:
         self._told = told
+        self._page = page
         self._address = parse_address(told.listen)
         self._since = time.time_ns()
         self._senders: list[Sender[Any]] = []
@@ -127,6 +169,7 @@ class Collector:
             take_lines=None if self._file is None else self._write,
             take_audit=self._event_sender(told.audit),
             take_access=self._event_sender(told.logs),
+            show=None if self._page is None else self._page.show,
         )
         self._tasks = [asyncio.create_task(sender.run()) for sender in self._senders]
         if told.metrics is not None:
@@ -135,12 +178,15 @@ class Collector:
         if told.metrics_address is not None:
             address = parse_address(told.metrics_address)
             assert isinstance(address, TcpAddress)
-            self._scrape = Scrape(address, self._text, self._envoy)
+            self._scrape = Scrape(address, self._all_metrics)
             port = await self._scrape.start()
             log.event(_LOG, logging.INFO, "metrics_served", {"address": str(TcpAddress(address.host, port))})
         if reports is not None:
             self.workers.listen(reports)
         self._server = await als.serve(self._address, self._take)
+        if self._page is not None:
+            has_metrics = told.page is not None and told.page.has_metrics
+            await self._page.start(self._all_metrics if has_metrics else None, self.workers)
         log.event(_LOG, logging.INFO, "collecting", {"listen": told.listen})
 
     async def stop(self) -> None:
@@ -156,6 +202,8 @@ class Collector:
                     await self._send_metrics()
         if self._scrape is not None:
             await self._scrape.close()
+        if self._page is not None:
+            await self._page.stop()
         if self._file is not None:
             self._file.close()
         if isinstance(self._address, UnixAddress):
@@ -207,8 +255,10 @@ class Collector:
 
     # -- Metrics ----------------------------------------------------------------------------------------------------------
 
-    def _text(self) -> str:
-        return exposition(self._families())
+    async def _all_metrics(self) -> str:
+        """As Prometheus reads them: ours, and Envoy's where it is ours."""
+        envoys = "" if self._envoy is None else await self._envoy.metrics()
+        return exposition(self._families()) + envoys
 
     def _families(self) -> list[Family]:
         kept = [Family(instrument, {(): value}, {}) for instrument, value in self._counts()]

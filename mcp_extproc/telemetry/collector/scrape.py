@@ -1,14 +1,13 @@
-"""Where Prometheus finds metrics: ours, and Envoy's where it is ours."""
+"""Where Prometheus finds metrics, if that is not at the status page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
 
 from mcp_extproc.address import TcpAddress
-from mcp_extproc.telemetry.collector.envoy import Envoy
 from mcp_extproc.telemetry.prometheus import CONTENT_TYPE
 
 PATH: Final = "/metrics"
@@ -19,14 +18,12 @@ class Scrape:
 
     Args:
         address: where it listens.
-        ours: our metrics as text.
-        envoy: the Envoy that sends the records, if it is ours.
+        metrics: as text.
     """
 
-    def __init__(self, address: TcpAddress, ours: Callable[[], str], envoy: Envoy | None) -> None:
+    def __init__(self, address: TcpAddress, metrics: Callable[[], Awaitable[str]]) -> None:
         self._address = address
-        self._ours = ours
-        self._envoy = envoy
+        self._metrics = metrics
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> int:
@@ -49,5 +46,9 @@ class Scrape:
             await self._runner.cleanup()
 
     async def _answer(self, _: web.Request) -> web.Response:
-        envoys = "" if self._envoy is None else await self._envoy.metrics()
-        return web.Response(body=(self._ours() + envoys).encode(), headers={"content-type": CONTENT_TYPE})
+        return exposed(await self._metrics())
+
+
+def exposed(text: str) -> web.Response:
+    """Metrics as Prometheus is answered."""
+    return web.Response(body=text.encode(), headers={"content-type": CONTENT_TYPE})

@@ -49,6 +49,20 @@ class Restarts(msgspec.Struct):
     collector: int = 0
 
 
+class PageAt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The status page.
+
+    Attributes:
+        descriptor: of the listening socket, which the process inherits.
+        has_metrics: whether Prometheus finds metrics there, too.
+        records_on_demand: whether Envoy sends records only while it is told to, as nothing but the page wants any.
+    """
+
+    descriptor: int
+    has_metrics: bool
+    records_on_demand: bool
+
+
 class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that it does. ``None`` is off.
 
@@ -60,6 +74,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         admin: path of the socket of Envoy's admin interface, whose metrics come along.
         label_values: most values of one label.
         restarts: until now.
+        page: the status page.
     """
 
     listen: str
@@ -75,8 +90,10 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     admin: str | None = None
     label_values: int = 500
     restarts: Restarts | None = None
+    page: PageAt | None = None
 
     @property
     def measures(self) -> bool:
         """Whether anybody gets metrics."""
-        return self.metrics is not None or self.metrics_address is not None
+        at_page = self.page is not None and self.page.has_metrics
+        return self.metrics is not None or self.metrics_address is not None or at_page

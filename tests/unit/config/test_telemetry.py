@@ -77,6 +77,7 @@ status: {address: 'localhost:9901'}
         ("audit: {}", "audit", "the audit goes nowhere"),
         ("audit: {file: logs/}", "audit.file", "path of a file"),
         ("audit: {file: a, keep: -1}", "audit.keep", "at least 0"),
+        ("status: {address: 'localhost'}", "status.address", "expected an address such as"),
         ("status: {address: '0.0.0.0:9901'}", "status.address", "expected a loopback address"),
         ("status: {address: 'gateway.example:9901'}", "status.address", "expected a loopback address"),
     ],
@@ -89,3 +90,10 @@ def test_what_is_refused(text: str, place: str, problem: str) -> None:
 
 def test_a_key_in_a_url_is_not_repeated() -> None:
     assert "hunter2" not in error("telemetry: {traces: {endpoint: 'http://c?key=hunter2'}}")
+
+
+def test_where_there_is_a_status_page() -> None:
+    assert not config("").has_page
+    assert not config("status: {address: ''}").has_page
+    page = config("status: {address: '127.0.0.1:9901'}")
+    assert (page.has_page, page.collects, page.collects_always) == (True, True, False)

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_extproc.bridge.environment import read_env_file
-from mcp_extproc.config import Loaded, load, loads
+from mcp_extproc.config import GatewayConfig, Loaded, load, loads
 from mcp_extproc.config.named_variables import named_variables
-from mcp_extproc.config.writing import Written, written
+from mcp_extproc.config.writing import Written, masked, written
 from tests.unit.config.kubernetes.support import backend, gateway, route, secret, text_of, tls_policy, to_backend
 from tests.unit.config.kubernetes.test_registrations import http_route, registration, service, virtual
 
@@ -168,3 +169,39 @@ def test_two_credentials_of_one_name_have_two_variables() -> None:
     found = written(loads(json.dumps({"servers": servers}), "gateway.json", {}).config, {})
     assert found.secrets == {"TOKEN": "first-1", "TOKEN_2": "second-2"}
     assert "first-1" not in repr(found)
+
+
+def test_what_is_shown_has_nothing_secret() -> None:
+    servers = {
+        "a": {
+            "url": "https://a.example/v1/sk-1f9c0a7e55d04cab/mcp?key=hunter2222&x=1",
+            "headers": {"Authorization": "Bearer t0ken-1234", "x-level": "debug"},
+        },
+        "b": {"command": ["npx", "server", "--api-key", "s3cr3tk3y99"], "env": {"TOKEN": "zzzz", "LEVEL": "debug"}},
+    }
+    filters = [
+        {"name": "own", "typed_config": {"@type": "type.googleapis.com/google.protobuf.Struct", "value": {"k": "v"}}}
+    ]
+    config = GatewayConfig.model_validate({
+        "servers": servers, "session": {"secret": "s" * 40}, "authentication": {"api_keys": {"keys": {"bob": "k" * 40}}},
+        "envoy": {"http_filters": filters},
+    })  # fmt: skip
+    shown = yaml.safe_load(masked(config))
+    assert shown == {
+        "servers": {
+            "a": {
+                "url": "https://a.example/v1/***/mcp?key=***&x=***",
+                "headers": {"Authorization": "Bearer ***", "x-level": "debug"},
+            },
+            "b": {"command": ["npx", "server", "--api-key", "***"], "env": {"TOKEN": "***", "LEVEL": "debug"}},
+        },
+        "session": {"secret": "***"},
+        "authentication": {"api_keys": {"keys": {"bob": "***"}}},
+        "envoy": {"http_filters": ["own"]},
+    }
+    full = masked(config, defaults=True)
+    effective = yaml.safe_load(full)
+    assert effective["listen"]["port"] == 1975
+    assert effective["servers"]["a"]["timeout"] == 300
+    hidden = ("sk-1f9c0a7e55d04cab", "hunter2222", "t0ken-1234", "s3cr3tk3y99", "zzzz", "s" * 40, "k" * 40)
+    assert not [secret for secret in hidden if secret in full]

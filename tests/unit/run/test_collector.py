@@ -13,11 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run.collector import Collector, told
+from mcp_extproc.run.known import Gateway
+from mcp_extproc.run.page import Page
+from mcp_extproc.run.page_file import pages
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reports import Reports
 from mcp_extproc.telemetry.collector.spec import AuditTo, Export, Restarts
@@ -39,8 +43,12 @@ def folder() -> Any:
 
 @pytest.fixture
 async def collector(folder: Path) -> AsyncIterator[Collector]:
-    reports = Reports()
-    found = Collector(Layout.in_directory(folder), folder, reports, {})
+    layout, reports = Layout.in_directory(folder), Reports()
+
+    def gateway() -> Gateway:
+        return Gateway(config(), "gateway.yaml", "run", 1975, 1)
+
+    found = Collector(layout, folder, reports, Page(layout.upstreams, gateway), {})
     yield found
     await found.stop()
     reports.close()
@@ -66,18 +74,37 @@ def test_what_it_is_told(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metrics", "status", "address"),
+    ("metrics", "page", "address", "at_page"),
     [
-        ({}, {}, "127.0.0.1:0"),
-        ({}, {"address": "127.0.0.1:9901"}, "127.0.0.1:9901"),
-        ({"address": "127.0.0.1:9464"}, {"address": "127.0.0.1:9901"}, "127.0.0.1:9464"),
-        ({"otlp": {"endpoint": "http://c"}}, {}, None),
+        ({}, None, "127.0.0.1:0", False),
+        ({}, 7, None, True),
+        ({"address": "127.0.0.1:9464"}, 7, "127.0.0.1:9464", False),
+        ({"otlp": {"endpoint": "http://c"}}, None, None, False),
+        ({"otlp": {"endpoint": "http://c"}}, 7, None, True),
     ],
 )
-def test_where_prometheus_finds_metrics(folder: Path, metrics: Any, status: Any, address: str | None) -> None:
-    found = told(config(telemetry={"metrics": metrics}, status=status), {}, Layout.in_directory(folder), folder)
+def test_where_prometheus_finds_metrics(
+    folder: Path, metrics: Any, page: int | None, address: str | None, at_page: bool
+) -> None:
+    found = told(config(telemetry={"metrics": metrics}), {}, Layout.in_directory(folder), folder, page)
     assert found is not None
     assert found.metrics_address == address
+    assert (found.page is not None and found.page.has_metrics) == at_page
+
+
+def test_records_come_on_demand_only_where_nothing_else_wants_them(folder: Path) -> None:
+    layout = Layout.in_directory(folder)
+
+    def on_demand(layout: Layout, **sections: Any) -> bool:
+        found = told(config(**sections), {}, layout, folder, 7)
+        assert found is not None
+        assert found.page is not None
+        return found.page.records_on_demand
+
+    assert on_demand(layout)
+    assert not on_demand(layout, audit={"file": "a"})
+    assert not on_demand(layout, telemetry={"traces": {"endpoint": "http://c:4317"}})
+    assert not on_demand(replace(layout, admin=None))
 
 
 async def test_a_life(collector: Collector, folder: Path) -> None:
@@ -108,6 +135,37 @@ async def test_it_is_started_again(collector: Collector, folder: Path) -> None:
     os.kill(first, signal.SIGKILL)
     await eventually(lambda: collector.pid != first and is_served(folder), "another one serves")
     assert collector._reports.restarts == Restarts(collector=1)
+
+
+async def test_for_a_page_that_nobody_looks_at_there_is_no_process(
+    collector: Collector, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    await collector.serve(config(status={"address": "127.0.0.1:0"}))
+    [page] = pages()
+    assert collector.pid is None
+    async with aiohttp.ClientSession() as http:
+        async with http.get(page.url) as response:
+            assert response.status == 200
+        first = collector.pid
+        assert first is not None
+        async with http.get(f"{page.url}state") as response:
+            assert (await response.json())["known"]["file"] == "gateway.yaml"
+        os.kill(first, signal.SIGKILL)
+        await eventually(lambda: collector.pid != first, "another one")
+        async with http.get(page.url) as response:
+            assert response.status == 200
+        await collector.serve(config())
+        assert pages() == []
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await http.get(page.url)
+
+
+async def test_an_address_of_the_page_that_is_taken(collector: Collector) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(StartError, match=rf"cannot listen on {address}.*status\.address"):
+            await collector.serve(config(status={"address": address}))
 
 
 async def test_an_audit_that_can_not_be_written(collector: Collector, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,153 @@
+"""The supervisor's part of the status page: its address, and what the page is told of the gateway while somebody looks.
+
+The page itself stands in the collector's process. It has no credentials of servers, so it is the supervisor that asks them
+how they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from asyncio.subprocess import Process
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from mcp_extproc.address import Address, TcpAddress, parse_address
+from mcp_extproc.config import GatewayConfig
+from mcp_extproc.run import listening
+from mcp_extproc.run.known import Gateway, known
+from mcp_extproc.run.page_file import PageFile
+from mcp_extproc.run.process import StartError
+from mcp_extproc.status.known import UNWATCHED, WATCHED
+from mcp_extproc.tasks import Tasks
+from mcp_extproc.telemetry import log
+from mcp_extproc.upstreams.probe import ServerStatus, probe
+
+ASK_SECONDS: Final = 30.0
+"""Between two times that servers are asked how they are, while somebody looks."""
+
+_TURN_SECONDS: Final = 2.0
+"""Between two looks at whether the configuration is another one."""
+
+_LOG = log.logger("status")
+
+
+class Page:
+    """Where the page is, and what it is told.
+
+    Args:
+        upstreams: Envoy's private listener, by which servers are asked.
+        gateway: the gateway as it is now.
+    """
+
+    def __init__(self, upstreams: Address, gateway: Callable[[], Gateway]) -> None:
+        self._upstreams = upstreams
+        self._gateway = gateway
+        self._started = time.time()
+        self._address: str | None = None
+        self._socket: socket.socket | None = None
+        self._file: PageFile | None = None
+        self._tasks = Tasks(_LOG)
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str | None:
+        """Where people find it."""
+        if self._socket is None:
+            return None
+        host, port = self._socket.getsockname()[:2]
+        return f"http://{TcpAddress(host, port)}/"
+
+    @property
+    def descriptor(self) -> int | None:
+        """Of the listening socket, for the process that serves."""
+        return None if self._socket is None else self._socket.fileno()
+
+    def open(self, config: GatewayConfig) -> None:
+        """Listen where a configuration says, from now on.
+
+        Raises:
+            StartError: the address can't be used.
+        """
+        wanted = config.status.address or None
+        if wanted == self._address:
+            return
+        self.close()
+        if wanted is None:
+            return
+        address = parse_address(wanted)
+        assert isinstance(address, TcpAddress)
+        try:
+            self._socket = listening.at_port(address)
+        except StartError as error:
+            raise StartError(str(error).replace("--listen", "status.address")) from None
+        self._address = wanted
+        assert self.url is not None
+        self._file = PageFile(self.url, self._gateway().file)
+        log.event(_LOG, logging.INFO, "status_page", {"url": self.url})
+
+    def close(self) -> None:
+        """Listen no longer."""
+        if self._socket is not None:
+            self._socket.close()
+        if self._file is not None:
+            self._file.remove()
+        self._socket = self._address = self._file = None
+
+    async def visited(self) -> None:
+        """Wait until somebody comes. Whoever it is waits until the process serves."""
+        loop, comes = asyncio.get_running_loop(), asyncio.Event()
+        assert self._socket is not None
+        descriptor = self._socket.fileno()
+        loop.add_reader(descriptor, comes.set)
+        try:
+            await comes.wait()
+        finally:
+            loop.remove_reader(descriptor)
+
+    async def attend(self, process: Process) -> None:
+        """Tell a process that serves the page what it shows, until it ends."""
+        assert process.stdout is not None
+        self._tell(process, {}, None)
+        try:
+            while line := await process.stdout.readline():
+                if line == WATCHED and self._watching is None:
+                    self._watching = self._tasks.start("watch_servers", self._watch(process))
+                elif line == UNWATCHED:
+                    self._stop_watching()
+        finally:
+            self._stop_watching()
+
+    async def stop(self) -> None:
+        """End all of it."""
+        self.close()
+        await self._tasks.close()
+
+    def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+
+    async def _watch(self, process: Process) -> None:
+        before, statuses, asked = None, dict[str, ServerStatus](), None
+        while True:
+            config = self._gateway().config
+            is_new, before = config is not before, config
+            if is_new:
+                self._tell(process, statuses, asked)
+            if is_new or asked is None or time.time() - asked >= ASK_SECONDS:
+                statuses = {status.name: status for status in await probe(config, self._upstreams)}
+                asked = time.time()
+                self._tell(process, statuses, asked)
+            await asyncio.sleep(_TURN_SECONDS)
+
+    def _tell(self, process: Process, statuses: Mapping[str, ServerStatus], asked: float | None) -> None:
+        assert process.stdin is not None
+        with suppress(ConnectionError):
+            told = known(self._gateway(), self._started, statuses, asked)
+            process.stdin.write(msgspec.json.encode(told) + b"\n")

@@ -1,0 +1,107 @@
+"""What `top` draws."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from mcp_extproc.cli.top_screen import Seen, screen
+
+COURSE = [None] * 57 + [0, 4, 8]
+TOTAL = {"calls": 12, "errors": 1, "denied": 2, "last": 1.0, "p50": 7.25, "p95": 120.4, "course": COURSE}
+KNOWN: dict[str, Any] = {
+    "file": "gateway.yaml",
+    "ways": [{"url": "http://localhost:1975/mcp"}],
+    "servers": [
+        {
+            "name": "notes",
+            "state": "ready",
+            "version": "2025-11-25",
+            "tools": 3,
+            "problem": None,
+            "cluster": "mcp/notes",
+        },
+        {
+            "name": "gone",
+            "state": "failed",
+            "version": None,
+            "tools": None,
+            "problem": "refused\x1b[31m",
+            "cluster": "mcp/gone",
+        },
+    ],
+}
+CALL = {
+    "n": 1, "time": 1.0, "verdict": "allow", "error": None, "what": "add\x1b]0;x\x07", "method": "tools/call", "http": "POST",
+    "server": "notes", "principal": None, "ms": 7.25, "rule": None, "why": None,
+}  # fmt: skip
+STATE: dict[str, Any] = {
+    "now": 20.0,
+    "records": True,
+    "envoy": {
+        "clusters": {
+            "mcp/notes": {"open": ["rq"], "rq_total": 4, "rq_5xx": 2, "time": {"p50": 3.0, "p95": 4.0}},
+            "mcp/gone": {"open": []},
+        }
+    },
+    "servers": {"notes": {**TOTAL, "calls": 12}, "gone": None},
+    "board": {
+        "total": TOTAL,
+        "tools": [{"server": "notes", "tool": "[bold]add", **TOTAL}],
+        "denials": [
+            {"rule": "rate_limit", "count": 2, "last": 10.0, "what": "search", "method": "tools/call", "principal": "bob"}
+        ],
+        "sessions": [{}],
+        "sessions_seen": 1,
+    },
+}  # fmt: skip
+
+
+def drawn(seen: Seen, height: int | None = None) -> str:
+    out = io.StringIO()
+    Console(file=out, width=160).print(screen(seen, height))
+    return out.getvalue()
+
+
+def test_all_of_it() -> None:
+    text = drawn(Seen(KNOWN, STATE, [CALL, {**CALL, "verdict": "deny", "rule": "no-deletes", "what": "delete"}]))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines[0] == "MCP gateway http://localhost:1975/mcp"
+    assert "12 requests/min median 7.2 ms 95 % 120 ms errors 1 denied 2 sessions 1" in lines
+    assert "▁▅█" in text
+    assert "notes ready 2025-11-25 3 12 7.2 ms 120 ms 2 open: rq" in lines
+    assert "gone failed refused\\u001b[31m – – – – – – closed" in lines  # noqa: RUF001 - a dash, as on the page
+    assert "[bold]add notes 12 7.2 ms 120 ms 1" in lines
+    assert "rate_limit 2 10 s ago search by bob" in lines
+    assert any("denied delete no-deletes tools/call notes" in line for line in lines)
+    assert any("allowed add\\u001b]0;x\\u0007 tools/call" in line for line in lines)
+    assert "\x1b" not in text
+
+
+def test_what_was_not_observed_is_not_zero() -> None:
+    nothing = {**TOTAL, "calls": 0, "p50": None, "p95": None, "course": [None] * 60}
+    board = {**STATE["board"], "total": nothing, "tools": [], "denials": [], "sessions": []}
+    text = drawn(Seen(KNOWN, {**STATE, "envoy": None, "servers": {}, "board": board, "records": False}))
+    assert "0" not in text.split("server")[0].replace("http://localhost:1975/mcp", "").replace("95", "")
+    assert "No calls yet" in text
+    assert "Nobody looks" in text
+    assert drawn(Seen()) == "Connecting\n"
+
+
+def test_it_fits_the_terminal() -> None:
+    calls = [{**CALL, "n": number} for number in range(200)]
+    assert len(drawn(Seen(KNOWN, STATE, calls), 30).splitlines()) == 30
+    assert drawn(Seen(KNOWN, STATE, calls), 5).count("tools/call") == 3
+
+
+def test_events() -> None:
+    seen = Seen()
+    for name, data in (("known", KNOWN), ("begin", {}), ("state", STATE), ("calls", [CALL] * 300)):
+        seen.take(name, data)
+    assert len(seen.calls) == 200
+    seen.is_lost = True
+    assert "not connected" in drawn(seen)
+    seen.take("begin", {})
+    assert (seen.calls, seen.is_lost) == ([], False)
