@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -99,7 +99,7 @@ async def _watch(url: str) -> None:
             live.update(screen(seen, console.height), refresh=True)
 
 
-async def _changes(url: str, seen: Seen, ended: asyncio.Event) -> Any:
+async def _changes(url: str, seen: Seen, ended: asyncio.Event) -> AsyncIterator[Seen]:
     """Yields when there is something else to be shown, until it is ended."""
     from mcp_extproc.client.status import NoPage, events
 

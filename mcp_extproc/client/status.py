@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 import aiohttp
@@ -41,7 +41,7 @@ async def now(url: str) -> dict[str, Any]:
     return found
 
 
-async def events(url: str) -> AsyncIterator[tuple[str, Any]]:
+async def events(url: str) -> AsyncGenerator[tuple[str, Any], None]:
     """What it shows, as it changes: names of events and what they say. It ends when the page does.
 
     Raises:

@@ -179,7 +179,8 @@ async def test_top(start_own: StartGateway, alpha: ScriptedServer) -> None:
                 await eventually(lambda: b"No calls yet" in shown or b"tools/call" in shown, "it looks")
                 await _until_watched(gateway, page)
                 await gateway.call(session, f"alpha__{end}\x1b[31m", id=end)
-                await eventually(lambda end=end: f"alpha__{end}\\u001b[31m".encode() in shown, "the call")
+                call = f"alpha__{end}\\u001b[31m".encode()
+                await eventually(partial(shown.count, call), "the call")
                 os.write(keys, b"q") if end == "q" else process.send_signal(signal.SIGINT)
                 async with asyncio.timeout(PATIENCE):
                     assert await process.wait() == 0

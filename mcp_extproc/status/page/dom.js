@@ -97,7 +97,8 @@ export function empty(title, text) {
 }
 
 /** How something went over time, as a line, which begins where it was first observed: before it there is `null`. */
-export function spark(counts, label) {
+export function spark(all, label) {
+  const counts = all.slice(0, -1); // the last slot is not over
   const most = Math.max(...counts, 1);
   const points = counts
     .map((count, index) => [count, (index * 100) / (counts.length - 1)])
