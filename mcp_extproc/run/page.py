@@ -52,6 +52,7 @@ class Page:
         self._address: str | None = None
         self._socket: socket.socket | None = None
         self._file: PageFile | None = None
+        self._has_moved = False
         self._tasks = Tasks(_LOG)
         self._watching: asyncio.Task[None] | None = None
 
@@ -89,7 +90,9 @@ class Page:
         self._address = wanted
         assert self.url is not None
         self._file = PageFile(self.url, self._gateway().file)
-        log.event(_LOG, logging.INFO, "status_page", {"url": self.url})
+        # Where it is at the start is told with all else.
+        log.event(_LOG, logging.INFO if self._has_moved else logging.DEBUG, "status_page", {"url": self.url})
+        self._has_moved = True
 
     def close(self) -> None:
         """Listen no longer."""

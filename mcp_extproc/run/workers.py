@@ -72,8 +72,8 @@ class Workers:
         self._issuers = AuthorizationServers(layout.keys if envoy_config is not None else None)
         # An Envoy that is configured separately has its admin interface anywhere.
         seen = layout if envoy_config is not None else replace(layout, admin=None)
-        page = Page(layout.upstreams, self._as_it_is)
-        self._collector = Collector(seen, source.folder, self._reports, page)
+        self._page = Page(layout.upstreams, self._as_it_is)
+        self._collector = Collector(seen, source.folder, self._reports, self._page)
         self._live = LiveConfig(
             source,
             served,
@@ -129,6 +129,8 @@ class Workers:
             self._live.watch()
             self._running = starting.pop_all()
         ready = {"listen": ",".join(map(str, self._layout.extproc)), "workers": len(self.pids)}
+        if self._page.url is not None:
+            ready["status_page"] = self._page.url
         if self._envoy_config is not None:
             ready["start_envoy_with"] = f"-c {self._envoy_config / BOOTSTRAP}"
         log.event(_LOG, logging.INFO, "ready", ready)
