@@ -215,11 +215,12 @@ class Collector:
                 assert self._page is not None
                 await self._page.visited()
                 async with self._changing:
-                    await self._try_to_start(self._told)
-                if self._process is None:
+                    is_started = await self._is_started(self._told)
+                if not is_started:
                     await asyncio.sleep(self._restarts.pause(0))
                     continue
             process, started = self._process, time.monotonic()
+            assert process is not None
             code = await process.wait()
             pause = self._restarts.pause(time.monotonic() - started)
             died = {"pid": process.pid, "exit": ending(code), "restart_in_seconds": pause}
@@ -227,13 +228,18 @@ class Collector:
             await asyncio.sleep(pause)
             async with self._changing:
                 if process is self._process and self._told is not None:
-                    self._reports.restarts.collector += 1
-                    await self._try_to_start(self._told)
+                    await self._again(self._told)
 
-    async def _try_to_start(self, wanted: Collected) -> None:
+    async def _again(self, wanted: Collected) -> None:
+        self._reports.restarts.collector += 1
+        if not await self._is_started(wanted):
+            self._reports.restarts.collector -= 1
+
+    async def _is_started(self, wanted: Collected) -> bool:
         try:
             await self._start(wanted)
         except (StartError, OSError) as error:
-            self._reports.restarts.collector -= 1
-            # The next round finds the same dead process, and waits longer.
+            # The next round finds the same dead process, or none, and waits longer.
             log.event(_LOG, logging.ERROR, "collector_not_started", {"why": str(error)})
+            return False
+        return True

@@ -358,7 +358,7 @@ class StandaloneGateway:
 
     async def _until_records_came(self) -> None:
         """Envoy holds records back for a moment, and when it ends it sends none of them."""
-        if not self.config.collects:
+        if not self.config.collects_always:
             return
         deadline = time.monotonic() + RECORD_SECONDS
         while time.monotonic() < deadline:
