@@ -291,6 +291,8 @@ class Credentials(Model):
 
     def warnings(self) -> Iterator[str]:
         """What is allowed, and may not be wanted: each begins with the path of a field."""
+        if self.header is not None and self.header.name.lower() == AUTHORIZATION and self.header.prefix.isalpha():
+            yield "header.prefix: the credential follows without a space: put one at its end, as in `Bearer `"
         for index, forwarded in enumerate(self.forward):
             if forwarded.name.lower() == AUTHORIZATION:
                 yield (

@@ -74,6 +74,9 @@ def _one_name_for_several(config: GatewayConfig, server: str) -> Iterator[str]:
     if not claims:
         return
     served = [one.authentication for one in endpoints(config) if server in one.servers]
+    if served and not any(served):
+        yield "claims: no caller has any, as nothing says who calls: configure `authentication`"
+        return
     sections = [(place, one) for place, one in config.authentications() if any(one is known for known in served)]
     names = {"sub", *(one.oauth.principal_claim for _, one in sections if one.oauth is not None)}
     issuers = dict.fromkeys(issuer for place, one in sections for issuer in _issuers(place, one))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from mcp_extproc.config.bounds import FILE_BYTES
-from mcp_extproc.config.config_error import ConfigError, Problem, field
+from mcp_extproc.config.config_error import ConfigError, Problem, field, line_of
 from mcp_extproc.config.text_file import text_in
 from mcp_extproc.config.variables import substitute
-from mcp_extproc.config.yaml_text import parse_yaml
+from mcp_extproc.config.yaml_text import parse_documents, parse_yaml
 
 MAX_FILES: Final = 1000
 
@@ -23,9 +23,11 @@ class Included:
     Args:
         environ: where ``${VAR}`` is looked up.
         folder: where relative paths start.
+        lines: of the main file, read where there is a problem.
     """
 
-    def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, environ: Mapping[str, str], folder: Path, lines: Callable[[], Mapping[str, int]]) -> None:
+        self._lines = lines
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
         self.watched: list[Path] = []
@@ -33,6 +35,8 @@ class Included:
         self._folder = folder
         self._files: dict[str, str] = {}
         """Of each server that is not in the main file."""
+        self._texts: dict[str, str] = {}
+        """Of the files, for lines."""
 
     def merge(self, data: dict[str, Any]) -> dict[str, Any]:
         """A file's data with all servers, and without ``include``."""
@@ -40,7 +44,11 @@ class Included:
         rest = {key: value for key, value in data.items() if key != "include"}
         own = rest.get("servers", {})
         if not isinstance(patterns, list) or not all(isinstance(one, str) and one for one in patterns):
-            self.problems.append(Problem("expected a list of files, such as [servers.d/*.yaml]", "include"))
+            self.problems.append(
+                Problem(
+                    "expected a list of files, such as [servers.d/*.yaml]", "include", line_of("include", self._lines())
+                )
+            )
         if self.problems or not isinstance(own, dict):
             return rest  # what is wrong with `servers` is said where it is read
         servers = dict(own)
@@ -49,12 +57,18 @@ class Included:
         return {**rest, "servers": servers}
 
     def as_written(self, problem: Problem) -> Problem:
-        """A problem of a server, with the name of its file."""
+        """A problem, with its line; of a server of another file, with the name of that."""
         for name, file in self._files.items():
             start = field(("servers", name))
             if problem.path == start or problem.path.startswith((f"{start}.", f"{start}[")):
-                return replace(problem, path=f"{file} {problem.path}")
-        return problem
+                return replace(problem, path=self._in_file(file, problem.path))
+        return replace(problem, line=line_of(problem.path, self._lines()))
+
+    def _in_file(self, file: str, path: str) -> str:
+        text = self._texts[file]
+        # What is on one line, programs have written.
+        line = line_of(path, parse_documents(text, file)[0].lines) if "\n" in text.strip() else None
+        return f"{file} {path}" if line is None else f"{file} line {line}, {path}"
 
     def _named(self, patterns: list[str]) -> list[Path]:
         """The files, each once, in the order of the patterns and of their names."""
@@ -66,30 +80,39 @@ class Included:
             if not matched and glob.has_magic(pattern):
                 self.warnings.append(f"include[{index}]: there is no such file")
             elif not matched:
-                self.problems.append(Problem("there is no such file", f"include[{index}]"))
+                self.problems.append(
+                    Problem("there is no such file", f"include[{index}]", line_of(f"include[{index}]", self._lines()))
+                )
             found |= dict.fromkeys(map(Path, matched))
         if len(found) > MAX_FILES:
-            self.problems.append(Problem(f"expected at most {MAX_FILES} files", "include"))
+            self.problems.append(
+                Problem(f"expected at most {MAX_FILES} files", "include", line_of("include", self._lines()))
+            )
             return []
         return list(found)
 
     def _add(self, path: Path, servers: dict[str, Any]) -> None:
         shown = str(path.relative_to(self._folder)) if path.is_relative_to(self._folder) else str(path)
         try:
-            data = parse_yaml(text_in(path, FILE_BYTES), shown)
+            self._texts[shown] = text_in(path, FILE_BYTES)
+            data = parse_yaml(self._texts[shown], shown)
         except ConfigError as error:
             self.problems += [replace(problem, path=f"{shown} {problem.path}".rstrip()) for problem in error.problems]
             return
         if data is None:
             return  # perhaps it is still being written
-        if not isinstance(data, dict) or data.keys() != {"servers"} or not isinstance(data["servers"], dict):
+        if not isinstance(data, dict) or not isinstance(data.get("servers"), dict):
             self.problems.append(Problem("expected a section servers, and nothing else", shown))
+            return
+        if others := [key for key in data if key != "servers"]:
+            place = self._in_file(shown, field((others[0],)))
+            expected = "expected a section servers, and nothing else: this belongs into the main file"
+            self.problems.append(Problem(expected, place))
             return
         for name, entry in data["servers"].items():
             if name in servers:
                 other = self._files.get(name, "the main file")
-                self.problems.append(
-                    Problem(f"{other} has a server of this name", f"{shown} {field(('servers', name))}")
-                )
+                place = self._in_file(shown, field(("servers", name)))
+                self.problems.append(Problem(f"{other} has a server of this name", place))
                 continue
             servers[name], self._files[name] = entry, shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -167,7 +168,8 @@ def loads(
     if not isinstance(data, dict):
         raise ConfigError(name, ["expected a mapping with a key servers (native) or mcpServers at the top"])
     if "include" in data and folder is not None and table_of(data, is_json=is_json) is None:
-        return _with_files(data, name, environ, part, folder)
+        lines = functools.cache(functools.partial(_lines, text, is_json=is_json))
+        return _with_files(data, lines, name, environ, part, folder)
     data = part(data)
     table = table_of(data, is_json=is_json)
     if table is None:
@@ -212,11 +214,18 @@ def _of_documents(text: str, name: str, environ: Mapping[str, str], part: Part, 
     return Loaded(config, read.warnings, "kubernetes", name, text, files=read.files)
 
 
-def _with_files(data: dict[str, Any], name: str, environ: Mapping[str, str], part: Part, folder: Path) -> Loaded:
+def _with_files(
+    data: dict[str, Any],
+    lines: Callable[[], Mapping[str, int]],
+    name: str,
+    environ: Mapping[str, str],
+    part: Part,
+    folder: Path,
+) -> Loaded:
     # Few files have any.
     from mcp_extproc.config.include import Included
 
-    included, config = Included(environ, folder), None
+    included, config = Included(environ, folder, lines), None
     problems: Sequence[Problem] = ()
     text = json.dumps(part(included.merge(data)))
     if len(text) > FILE_BYTES:

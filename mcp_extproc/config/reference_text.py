@@ -9,11 +9,12 @@ INTRODUCTION: Final = """\
 
 # Configuration
 
-`mcp-extproc run FILE` and the other commands read one file, in one of two formats. The format is detected from the content:
+`mcp-extproc run FILE` and the other commands read one file. Its format is detected from the content:
 
 - **native**: YAML (or JSON) with a top-level key `servers`. It has all options.
 - **mcp-servers.json**: the file that agents already use, with a top-level key `mcpServers`. It configures servers; all other
   options have their defaults. See [mcp-servers.json](#mcp-serversjson).
+- **Kubernetes documents**: [MCPRoutes](mcp-route.md) of Envoy AI Gateway, or [objects of Kuadrant's](kuadrant.md) MCP gateway.
 
 `mcp-extproc run` without a file serves [what agents on this machine have](agents.md).
 
@@ -326,12 +327,12 @@ ERRORS: Final = """\
 ## Errors
 
 An invalid file ends the command with exit code 2 and a message with the file, the path of each field and what was expected.
-For mcp-servers.json, problems and warnings name the line, too (`line` with `--json`).
+Problems name the line, too (`line` with `--json`), unless the whole file is on one.
 
 ```
 gateway.yaml: 2 problems
-  servers.github.timeout: expected a duration such as 250ms, 30s or 5m
-  servers.github.header: unknown key, did you mean headers?
+  line 4, servers.github.timeout: expected a duration such as 250ms, 30s or 5m
+  line 5, servers.github.header: unknown key, did you mean headers?
 ```
 
 Errors and warnings contain the names of keys and variables, never values, so they can be shared. `mcp-extproc validate --json`
@@ -339,7 +340,7 @@ and `mcp-extproc check --json` print the same problems for scripts; `path` is em
 
 ```json
 {"valid": false, "problems": [
-  {"path": "servers.github.timeout", "message": "expected a duration such as 250ms, 30s or 5m"}
+  {"message": "expected a duration such as 250ms, 30s or 5m", "path": "servers.github.timeout", "line": 4}
 ]}
 ```
 """

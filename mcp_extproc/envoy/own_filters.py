@@ -136,14 +136,15 @@ def _left_out(name: str, server: Server, text: Written) -> str | None:
 def _unread(config: GatewayConfig) -> Iterator[str]:
     """Keys that are given, and have no effect."""
     for key in sorted(config.model_fields_set - _KEPT - {"listen", *_RESTRICTING}):
-        yield field_path((key,))
+        yield f"{field_path((key,))}: has no effect"
     for key in sorted(config.listen.model_fields_set - _KEPT_OF_LISTEN - {"tls"}):
-        yield field_path(("listen", key))
+        yield f"{field_path(('listen', key))}: has no effect"
     for name, server in config.servers.items():
         if server.transport == "auto":
             yield f"{field_path(('servers', name, 'transport'))}: it is taken for Streamable HTTP, as it has no type"
         for key in sorted(server.model_fields_set - _KEPT_OF_SERVER):
-            yield field_path(("servers", name, key))
+            why = "the server is asked without them" if key == "credentials" else "has no effect"
+            yield f"{field_path(('servers', name, key))}: {why}"
 
 
 def _names(config: GatewayConfig, servers: Mapping[str, Server]) -> Iterator[str]:

@@ -80,9 +80,9 @@ def test_credentials_are_in_envoys_environment() -> None:
     ("data", "losses"),
     [
         ({}, []),
-        ({"bare_names": True, "log": {"level": "debug"}}, ["bare_names", "log"]),
-        ({"origins": ["https://a.example"]}, ["origins"]),
-        ({"servers": {"a": {**NOTES, "retries": {}}, "b": NOTES}}, ["servers.a.retries"]),
+        ({"bare_names": True, "log": {"level": "debug"}}, ["bare_names: has no effect", "log: has no effect"]),
+        ({"origins": ["https://a.example"]}, ["origins: has no effect"]),
+        ({"servers": {"a": {**NOTES, "retries": {}}, "b": NOTES}}, ["servers.a.retries: has no effect"]),
         (
             {"servers": {"a": NOTES, "b": {"command": ["x"]}}},
             [
@@ -107,7 +107,11 @@ def test_credentials_are_in_envoys_environment() -> None:
             {"servers": {"a": {**NOTES, "prefix": ""}, "b": {"url": f"http://b/mcp?api_key={SECRET}"}}},
             ["servers.b: its URL has a credential, which would stand in Envoy's configuration"],
         ),
-        ({"virtual_servers": {"v": {"servers": {"notes": "all"}}}}, ["virtual_servers"]),
+        ({"virtual_servers": {"v": {"servers": {"notes": "all"}}}}, ["virtual_servers: has no effect"]),
+        (
+            {"servers": {"a": {**NOTES, "credentials": {"query": {"name": "k", "value": SECRET}}}, "b": NOTES}},
+            ["servers.a.credentials: the server is asked without them"],
+        ),
     ],
 )
 def test_losses(data: dict[str, Any], losses: list[str]) -> None:

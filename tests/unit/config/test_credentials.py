@@ -38,15 +38,9 @@ def test_a_file_is_named_and_not_opened() -> None:
 
 
 def test_what_a_server_gets_of_callers() -> None:
-    found = (
-        native(
-            credentials(
-                "forward: [{name: x-tenant}, {name: x-token, as: Authorization}], claims: [{claim: sub, header: x-user}]"
-            )
-        )
-        .servers["a"]
-        .credentials
-    )
+    keys = "forward: [{name: x-tenant}, {name: x-token, as: Authorization}], claims: [{claim: sub, header: x-user}]"
+    callers = "authentication: {api_keys: {keys: {alice: a-key-of-16-chars-or-more}}}"
+    found = native(f"{credentials(keys)}\n{callers}").servers["a"].credentials
     assert [target for _, target in found.targets()] == ["x-tenant", "Authorization", "x-user"]
     assert found.of_callers
 
@@ -65,6 +59,23 @@ def test_the_clients_own_authorization_is_warned_of() -> None:
     assert warning.startswith("servers.a.credentials.forward[0]: the server gets the client's Authorization.")
 
 
+def test_a_scheme_without_a_space_is_warned_of() -> None:
+    [warning] = loads(
+        credentials("header: {name: Authorization, prefix: Bearer, value: k}"), "gateway.yaml", {}
+    ).warnings
+    assert warning.endswith(
+        "credentials.header.prefix: the credential follows without a space: put one at its end, as in `Bearer `"
+    )
+    assert loads(credentials("header: {name: X-Key, prefix: key-, value: k}"), "gateway.yaml", {}).warnings == ()
+
+
+def test_claims_of_nobody_are_warned_of() -> None:
+    [warning] = loads(credentials("claims: [{claim: sub, header: x-user}]"), "gateway.yaml", {}).warnings
+    assert warning.endswith(
+        "credentials.claims: no caller has any, as nothing says who calls: configure `authentication`"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -73,6 +84,10 @@ def test_the_clients_own_authorization_is_warned_of() -> None:
         (
             "header: {name: Host, value: v}",
             "credentials.header.name: Host is set by the gateway and can't be configured",
+        ),
+        (
+            "header: {name: 'x:', value: v}",
+            "credentials.header.name: expected a header's name, of letters, digits and -",
         ),
         ("header: {name: x, value: v, prefix: ' '}", f"credentials.header.prefix: {PREFIX}"),
         ("query: {name: 'a b', value: v}", f"credentials.query.name: {QUERY_NAME}"),

@@ -66,7 +66,14 @@ def test_the_main_file_needs_no_servers(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         (one("own"), "servers.d/a.yaml servers.own: the main file has a server of this name"),
-        (one("a") + "listen: {}", "servers.d/a.yaml: expected a section servers, and nothing else"),
+        (
+            one("a") + "listen: {}",
+            "servers.d/a.yaml line 2, listen: expected a section servers, and nothing else: this belongs into the main file",
+        ),
+        (
+            "servers:\n  a:\n    uri: x",
+            "servers.d/a.yaml line 3, servers.a.uri: unknown key, did you mean url?",
+        ),
         ("servers: []", "servers.d/a.yaml: expected a section servers, and nothing else"),
         ("include: [x]", "servers.d/a.yaml: expected a section servers, and nothing else"),
         (
@@ -85,6 +92,11 @@ def test_the_main_file_needs_no_servers(tmp_path: Path) -> None:
 def test_problems_name_the_file(text: str, problem: str, tmp_path: Path) -> None:
     team(tmp_path, "a.yaml", text)
     assert problems(tmp_path) == [problem]
+
+
+def test_what_is_wrong_in_the_main_file_has_its_line(tmp_path: Path) -> None:
+    team(tmp_path, "a.yaml", one("a"))
+    assert problems(tmp_path, MAIN.replace("port", "prot")) == ["line 3, listen.prot: unknown key, did you mean port?"]
 
 
 def test_two_teams_and_one_name(tmp_path: Path) -> None:
