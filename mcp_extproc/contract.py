@@ -7,6 +7,9 @@ from typing import Final
 NAMESPACE: Final = "mcp_proxy"
 """Namespace of the dynamic metadata: the first one of Envoy's own MCP filter, so policies written for it work unchanged."""
 
+UNAVAILABLE_KEY: Final = "mcp-extproc/unavailable"
+"""Member of ``_meta`` that names the servers missing from a merged answer, and why. Clients may read it."""
+
 REPAIR_ROUTE: Final = "mcp_repair/"
 """Start of the names of the repair listener's routes; the rest is the server's name."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 import click
 
-from mcp_extproc.cli.common import complain, escape, standard_output
+from mcp_extproc.cli.common import complain, escape, standard_output, warn
 from mcp_extproc.telemetry.printable import printable
 
 if TYPE_CHECKING:
@@ -79,14 +79,16 @@ def tools(url: str, headers: list[tuple[str, str]], timeout: float, as_json: boo
 
     from mcp_extproc.client.session import Failed, Session
 
-    async def listed() -> list[Tool]:
+    async def listed() -> tuple[list[Tool], Mapping[str, str]]:
         async with Session(url, headers, timeout) as session:
-            return await session.tools()
+            return await session.tools(), session.missing
 
     try:
-        found = asyncio.run(listed())
+        found, missing = asyncio.run(listed())
     except Failed as error:
         _fail(error, as_json)
+    for sentence in _told(missing):
+        warn(printable(sentence))
     with standard_output():
         if as_json:
             _print_line(b'{"tools":[' + b",".join(bytes(tool.raw) for tool in found) + b"]}")
@@ -146,8 +148,13 @@ async def _call(session: Session, name: str, words: Sequence[str]) -> Members:
     listed = {tool.name: tool for tool in await session.tools()}
     if name not in listed:
         near = get_close_matches(name, listed, n=1)
-        raise Failed(f"there is no tool {name}" + (f", did you mean {near[0]}?" if near else ""))
+        hint = f", did you mean {near[0]}?" if near else ""
+        raise Failed("; ".join([f"there is no tool {name}{hint}", *_told(session.missing)]))
     return await session.call(name, arguments_of(words, listed[name].schema))
+
+
+def _told(missing: Mapping[str, str]) -> Iterator[str]:
+    return (f"the tools of server {name} are not among them: it {why}" for name, why in missing.items())
 
 
 def _fail(error: Failed, as_json: bool) -> NoReturn:

@@ -21,6 +21,7 @@ import msgspec
 import orjson
 
 from mcp_extproc import __version__
+from mcp_extproc.contract import UNAVAILABLE_KEY
 from mcp_extproc.mcp import jsontext, methods, versions
 from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
 from mcp_extproc.mcp.jsontext import Members, NotJson
@@ -74,6 +75,8 @@ class Session:
         self._seconds = seconds
         self._of_session: list[tuple[str, str]] = []
         self._ids = itertools.count(1)
+        self.missing: dict[str, str] = {}
+        """Servers that a gateway could not ask for their tools, each with the reason, once these were listed."""
 
     async def __aenter__(self) -> Self:
         """
@@ -119,6 +122,7 @@ class Session:
             if entries is None:
                 raise Failed(f"{self._url} answered with no list of tools")
             found += [tool for tool in map(_tool, entries) if tool is not None]
+            self.missing |= _missing(result)
             cursor = jsontext.text_in(result, "nextCursor")
             if cursor is None:
                 return found
@@ -278,6 +282,13 @@ def _tool(raw: msgspec.Raw) -> Tool | None:
     with contextlib.suppress(orjson.JSONDecodeError):  # nested too deeply
         schema = orjson.loads(bytes(entry.get("inputSchema", b"null")))
     return Tool(name, jsontext.text_in(entry, "description") or "", schema if isinstance(schema, dict) else {}, raw)
+
+
+def _missing(result: Members) -> dict[str, str]:
+    meta = jsontext.object_in(result, "_meta") or {}
+    entries = (jsontext.elements_of(meta[UNAVAILABLE_KEY]) if UNAVAILABLE_KEY in meta else None) or []
+    told = [(jsontext.text_at(entry, "server"), jsontext.text_at(entry, "message")) for entry in entries]
+    return {server: message for server, message in told if server is not None and message is not None}
 
 
 def _why(error: aiohttp.ClientConnectionError) -> str:

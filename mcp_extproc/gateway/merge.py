@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from mcp_extproc.contract import UNAVAILABLE_KEY
 from mcp_extproc.gateway.facts import Note
 from mcp_extproc.gateway.legs import Failed, Listed, Opened, Outcome
 from mcp_extproc.mcp import jsontext
@@ -16,9 +17,6 @@ from mcp_extproc.mcp.jsontext import TooManyMembers
 from mcp_extproc.mcp.methods import Entry
 from mcp_extproc.mcp.names import is_plain
 from mcp_extproc.slices import Slices
-
-UNAVAILABLE_KEY = "mcp-extproc/unavailable"
-"""Member of ``_meta`` that names the servers missing from a merged answer, and why."""
 
 MAX_INSTRUCTIONS_CHARS = 8 * 1024
 """Most text taken over from one server's ``instructions``; models read all of it at every start."""

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from mcp_extproc.cli import cli
 from tests.e2e.conftest import StartGateway
+from tests.support.processes import free_port
 from tests.support.scripted import ScriptedServer, answer, as_event, raw, tool
 
 SCHEMA = {"type": "object", "properties": {"lines": {"type": "integer"}}, "required": ["lines"]}
@@ -23,8 +24,9 @@ async def run(*words: str) -> Result:
 
 async def test_tools_of_a_gateway_are_listed_and_called(start: StartGateway, alpha: ScriptedServer) -> None:
     alpha.pages = [[tool("look", inputSchema=SCHEMA, description="Looks.\nAt length.")], [tool("echo")]]
-    async with start({"alpha": alpha.url}) as gateway:
+    async with start({"alpha": alpha.url, "gone": f"http://127.0.0.1:{free_port()}/mcp"}) as gateway:
         listed = await run("tools", gateway.url)
+        assert "the tools of server gone are not among them: it is unreachable" in listed.stderr
         assert (listed.exit_code, [line.split() for line in listed.stdout.splitlines()]) == (0, [
             ["tool", "arguments", "description"],
             ["alpha__look", "lines=integer", "Looks."],
@@ -34,6 +36,9 @@ async def test_tools_of_a_gateway_are_listed_and_called(start: StartGateway, alp
         assert json.loads(as_json.stdout)["tools"][0]["inputSchema"] == SCHEMA
         called = await run("call", gateway.url, "alpha__look", "lines=12345678901234567890")
         assert (called.exit_code, called.stdout) == (0, '["look", {"lines": 12345678901234567890}]\n')
+        unknown = await run("call", gateway.url, "gone__echo")
+        assert "there is no tool gone__echo" in unknown.stderr
+        assert "; the tools of server gone are not among them: it is unreachable" in unknown.stderr
         called = await run("call", gateway.url, "alpha__echo", "any=x", "--json")
         assert json.loads(called.stdout)["content"] == [{"type": "text", "text": '["echo", {"any": "x"}]'}]
     assert not alpha.sessions, "each command ends its session"
