@@ -42,7 +42,7 @@ def validate(file: Path, strict: bool, resolve: Mapping[str, str], as_json: bool
         _exit_with_problems(error)
     # Where it is checked need not be where it is served.
     files = [*missing_files(loaded.config), *unusable_files(loaded.config)]
-    warnings = [*loaded.warnings, *(f"here, {problem}" for problem in files)]
+    warnings = [*loaded.warnings, *(f"on this machine: {problem}" for problem in files)]
     warnings += [
         f"{problem}. Only an attached gateway needs none" for problem in certificates_without_tls(loaded.config)
     ]

@@ -132,7 +132,7 @@ RESOLVE = click.option(
     multiple=True,
     metavar="NAME.NAMESPACE=HOST:PORT",
     callback=_resolved,
-    help="Where a Service is that an MCPRoute in FILE names; once for each.",
+    help="Where a Service is that Kubernetes documents in FILE name; once for each.",
 )
 DRAIN_SECONDS = click.option(
     "--drain-seconds",

@@ -145,14 +145,14 @@ def test_validate_warns_of_files_that_envoy_could_not_read_here(tmp_path: Path) 
     result = run("validate", "--json", str(file))
     assert result.exit_code == 0
     [warning] = json.loads(result.output)["warnings"]
-    assert warning.startswith("here, servers.a.tls.ca: there is no such file")
+    assert warning.startswith("on this machine: servers.a.tls.ca: there is no such file")
     keys = tmp_path / "keys.yaml"
     keys.write_text("alice: hush\n")
     file.write_text(
         f"servers: {{a: {{url: 'https://a.example/mcp'}}}}\nauthentication: {{api_keys: {{file: '{keys}'}}}}"
     )
     [warning] = json.loads(run("validate", "--json", str(file)).output)["warnings"]
-    assert warning.startswith("here, authentication.api_keys.file: entry 1: expected a key of 16 to 512")
+    assert warning.startswith("on this machine: authentication.api_keys.file: entry 1: expected a key of 16 to 512")
 
 
 @pytest.mark.parametrize(
