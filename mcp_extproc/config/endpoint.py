@@ -13,6 +13,7 @@ from typing import Literal
 from mcp_extproc.config.authentication import Authentication, Existing
 from mcp_extproc.config.authentications import url_at
 from mcp_extproc.config.authorization import Authorization, Selector
+from mcp_extproc.config.envoy_message import Raw
 from mcp_extproc.config.model import GatewayConfig, Listen, Server, start_of, uri_words
 from mcp_extproc.config.policies import has_filter
 from mcp_extproc.config.uri_words import scheme_word
@@ -68,6 +69,8 @@ class Endpoint:
     """What it offers of each server; ``None`` for everything."""
     rename: Rename = field(default_factory=Rename)
     """New names of what it offers."""
+    typed_per_filter_config: Mapping[str, Raw] = field(default_factory=dict, repr=False)
+    """Of the operator's filters in front of the gateway's, where it is another one than for all other requests."""
     policies: str = field(default="", repr=False)
     """The operator's filters, where its lists follow them and there is an RBAC among them: what is left out of lists changes
     with them."""
@@ -174,6 +177,7 @@ def _virtual(config: GatewayConfig, main: Endpoint, name: str, virtual: VirtualS
         instructions=virtual.instructions,
         offered=virtual.offered,
         rename=virtual.rename,
+        typed_per_filter_config=virtual.typed_per_filter_config,
         policies=_policies(config, authorization),
     )
 

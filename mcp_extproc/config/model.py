@@ -860,6 +860,7 @@ class GatewayConfig(Model):
             self.rate_limits,
             self.rate_limit_service,
             per_server,
+            {name: one.typed_per_filter_config for name, one in self.virtual_servers.items()},
             authenticated=self.authenticates,
         ):
             raise problem
@@ -932,6 +933,12 @@ class GatewayConfig(Model):
             raise PlacedError(("main_endpoint",), "without it, there has to be one of virtual_servers")
         if not self.main_endpoint and self.virtual_server_header:
             raise PlacedError(("virtual_server_header",), "it is the main endpoint's, which main_endpoint turns off")
+        for name, one in self.virtual_servers.items():
+            if one.typed_per_filter_config and self.virtual_server_header:
+                raise PlacedError(
+                    ("virtual_servers", name, "typed_per_filter_config"),
+                    "with virtual_server_header it can be called at the main endpoint, without this: leave one of them out",
+                )
         if not self.virtual_servers:
             return self
         behind = {

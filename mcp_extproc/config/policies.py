@@ -315,6 +315,7 @@ def problems(
     limits: Sequence[RateLimit],
     service: RateLimitService | None,
     per_server: Mapping[str, Mapping[str, Raw]],
+    per_virtual_server: Mapping[str, Mapping[str, Raw]],
     *,
     authenticated: bool = False,
 ) -> Iterator[PlacedError]:
@@ -342,4 +343,11 @@ def problems(
         if any(name not in known for name in configs):
             yield PlacedError(
                 (*path, "typed_per_filter_config"), "a filter is configured that is not in envoy.http_filters"
+            )
+    before = {item["name"] for item in envoy.http_filters_before}
+    for name, configs in per_virtual_server.items():
+        if not configs.keys() <= before:
+            yield PlacedError(
+                ("virtual_servers", name, "typed_per_filter_config"),
+                "a filter is configured that is not in envoy.http_filters_before",
             )

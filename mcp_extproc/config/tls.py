@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import ssl
+from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -16,6 +19,12 @@ _CERTIFICATES: Final = re.compile(
 )
 _NOT_PEM: Final = "expected PEM certificates, each from -----BEGIN CERTIFICATE----- to its end"
 _WORD: Final = re.compile(r"[A-Za-z0-9_:+|\[\]-]{1,128}")
+
+_SYSTEM_CA_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/cert.pem",  # macOS, BSD
+)
 
 TlsVersion = Literal["1.0", "1.1", "1.2", "1.3"]
 
@@ -180,3 +189,26 @@ def _check_pair(chain: str, private: SecretStr, certificate: str, key: str) -> N
         raise PlacedError((certificate,), "the first certificate can't be read") from None
     if not matches:
         raise PlacedError((key,), f"belongs to another certificate than the first one in {certificate}")
+
+
+def san_type(name: str) -> Literal["DNS", "URI", "IP_ADDRESS"]:
+    """What kind of name it is that a certificate may have, as Envoy calls it (RFC 5280 section 4.2.1.6)."""
+    if "://" in name:
+        return "URI"
+    return "IP_ADDRESS" if is_ip(name) else "DNS"
+
+
+def system_ca_file() -> str:
+    """The file with the system's certificate authorities."""
+    known = ssl.get_default_verify_paths().cafile
+    candidates = (*_SYSTEM_CA_FILES, known) if known else _SYSTEM_CA_FILES
+    return next((path for path in candidates if Path(path).is_file()), _SYSTEM_CA_FILES[0])
+
+
+def is_ip(host: str) -> bool:
+    """Whether a host is a literal address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

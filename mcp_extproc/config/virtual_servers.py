@@ -30,6 +30,7 @@ from mcp_extproc.config.authorization import (
 )
 from mcp_extproc.config.base import Model
 from mcp_extproc.config.config_error import PlacedError, quoted, unknown_server
+from mcp_extproc.config.policies import PerFilterConfig
 from mcp_extproc.config.values import HeaderKey, Origin, absolute_path, freeze, host_name
 
 ALL: Final = "all"
@@ -215,6 +216,10 @@ class VirtualServer(Model):
     authentication: Authentication | None = None
     """Who may call it. It replaces the top level's section, with the same keys. Default: the top level's
     [`authentication`](#authentication)."""
+
+    typed_per_filter_config: PerFilterConfig = Field(default_factory=dict, repr=False, validate_default=True)
+    """Per-route configuration of filters in `envoy.http_filters_before` for requests to it, by filter name, in place of that
+    of [`envoy`](#envoy). Not with `virtual_server_header`: such requests come in at the main endpoint."""
 
     @field_validator("path")
     @classmethod

@@ -21,9 +21,10 @@ from mcp_extproc.cli import cli
 from mcp_extproc.run.envoy_binary import find_envoy
 from tests.support.authorization_server import AuthorizationServer
 from tests.support.gateway import Answer, TestClient, TestGateway, gateway_of
-from tests.support.policy_services import http_authorization
+from tests.support.policy_services import Callers, Verdict, http_authorization
 from tests.support.processes import free_port, http_server
 from tests.support.scripted import Handler, ScriptedServer, answer, tool
+from tests.support.tls import Authority
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -178,10 +179,45 @@ spec:
         headersToBackend: [x-user, x-role]
       headersToExtAuth: [x-user]
 ---
+apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: MCPRoute
+metadata: {name: tokens}
+spec:
+  parentRefs: [{name: gateway}]
+  path: /scopes
+  backendRefs: [{name: alpha, port: 80}]
+  securityPolicy:
+    oauth:
+      issuer: ${ISSUER}
+      audiences: ["https://gw.example/scopes"]
+      protectedResourceMetadata: {resource: "https://gw.example/scopes"}
+    extAuth:
+      grpc: {backendRefs: [{name: secured, group: gateway.envoyproxy.io, kind: Backend}]}
+---
+apiVersion: aigateway.envoyproxy.io/v1beta1
+kind: MCPRoute
+metadata: {name: open}
+spec:
+  parentRefs: [{name: gateway}]
+  path: /open
+  backendRefs: [{name: alpha, port: 80, forwardHeaders: [{name: x-role}]}]
+---
 apiVersion: gateway.envoyproxy.io/v1alpha1
 kind: Backend
 metadata: {name: authz}
-spec: {endpoints: [{ip: {address: 127.0.0.1, port: PORT}}]}
+spec: {endpoints: [{ip: {address: 127.0.0.1, port: "${AUTHZ}"}}]}
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: Backend
+metadata: {name: secured}
+spec:
+  endpoints: [{ip: {address: 127.0.0.1, port: "${SECURED}"}}]
+  tls: {caCertificateRefs: [{group: "", kind: ConfigMap, name: ca}]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: ca}
+data: {ca.crt: "${CA}"}
 """
 
 
@@ -370,8 +406,11 @@ async def test_registrations_and_a_virtual_server(registrations: Stage) -> None:
         assert (await reading.call("a_change")).error["message"] == "Unknown tool: a_change"
 
 
-async def test_a_service_that_lets_requests_in(tmp_path: Path) -> None:
+async def test_services_that_let_requests_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is asked about its own route: one over HTTP, one over gRPC with TLS, behind tokens."""
     asked: list[tuple[str, str | None]] = []
+    authority = Authority(tmp_path / "authority")
+    secured = Callers(lambda headers: Verdict(403 if headers.get("x-user") == "eve" else 200), authority=authority)
 
     async def denies(request: web.Request) -> bool:
         asked.append((request.path, request.headers.get("x-user")))
@@ -379,18 +418,39 @@ async def test_a_service_that_lets_requests_in(tmp_path: Path) -> None:
 
     async with (
         http_authorization(denies) as port,
-        staged(GUARDED.replace("PORT", str(port)), "converted", tmp_path) as stage,
+        secured.serving(),
     ):
-        session = await stage.session(x_user="alice", x_role="admin")
-        assert await session.text("more__look") == "beta look"
-        [received] = stage.beta.calls("tools/call")
-        # The service has looked at one of them, the other one would be its own to say.
-        assert (received.headers["x-user"], "x-role" in received.headers) == ("alice", False)
-        for user in ("bob", ""):
-            session.headers = {"x_user": user}
-            assert (await session.call("more__look")).status == 403
-        assert len(stage.beta.calls("tools/call")) == 1
+        for name, value in (("AUTHZ", port), ("SECURED", secured.grpc_port), ("CA", authority.ca.read_text())):
+            monkeypatch.setenv(name, str(value))
+        async with staged(GUARDED, "converted", tmp_path) as stage:
+            await _asked_by_route(stage)
     assert {*asked} == {("/check/mcp", user) for user in ("alice", "bob", None)}
+    assert {path for path, _ in secured.asked} == {"/scopes"}
+
+
+async def _asked_by_route(stage: Stage) -> None:
+    session = await stage.session(x_user="alice", x_role="admin")
+    assert await session.text("more__look") == "beta look"
+    [received] = stage.beta.calls("tools/call")
+    # The service has looked at one of them, the other one would be its own to say.
+    assert (received.headers["x-user"], "x-role" in received.headers) == ("alice", False)
+    for user in ("bob", ""):
+        session.headers = {"x_user": user}
+        assert (await session.call("more__look")).status == 403
+    assert len(stage.beta.calls("tools/call")) == 1
+    with_token = await stage.session("/scopes", authorization=stage.bearer())
+    assert await with_token.text("alpha__look") == "alpha look"
+    with_token.headers["x_user"] = "eve"
+    assert (await with_token.call("alpha__look")).status == 403
+    with_token.headers = {}
+    assert (await with_token.call("alpha__look")).status == 401
+    url = stage.gateway.url.removesuffix("/mcp")
+    told = await stage.gateway.send(None, method="GET", url=f"{url}/.well-known/oauth-protected-resource/scopes")
+    assert told.json["resource"] == AUDIENCE
+    # Nobody asks about this one, or takes away what clients write.
+    session = await stage.session("/open", x_role="admin")
+    assert await session.text("alpha__look") == "alpha look"
+    assert stage.alpha.calls("tools/call")[-1].headers["x-role"] == "admin"
 
 
 async def test_envoy_alone(tmp_path: Path) -> None:

@@ -39,8 +39,11 @@ def native(reading: Reading) -> dict[str, Any]:
     else:
         routes = list(_attached(reading, documents, hosts))
         data = _several(reading, routes, first)
-    if filters := ext_auth(reading, routes):
-        data["envoy"] = filters
+    gates = ext_auth(reading, routes)
+    if gates.envoy:
+        data["envoy"] = gates.envoy
+    for name, configs in gates.by_route.items():
+        data["virtual_servers"][name]["typed_per_filter_config"] = configs
     return data
 
 

@@ -108,11 +108,12 @@ def _local(reading: Reading, route: AttachedRoute, local: LocalJwks | None) -> d
 
 def _api_keys(reading: Reading, route: AttachedRoute, auth: ApiKeyAuth) -> dict[str, Any]:
     policy = route.spec.security_policy
-    if auth.forward_client_id_header is not None and policy is not None and policy.oauth is not None:
+    if policy is not None and policy.oauth is not None:
         reading.refuse(
             route.document,
-            [*_KEYS, "forwardClientIDHeader"],
-            "is not supported together with oauth: servers could not tell the name of a key from the `sub` of a token",
+            _KEYS,
+            "is not supported together with oauth: there, a client needs both a key and a token, and here either would let it"
+            " in; leave one of them out",
         )
     if auth.sanitize is False:
         reading.warn(route.document, [*_KEYS, "sanitize"], "has no effect: servers never get the keys of clients")

@@ -8,6 +8,7 @@ from mcp_extproc.address import Address as OurAddress
 from mcp_extproc.address import TcpAddress, UnixAddress
 from mcp_extproc.config import GatewayConfig, Server
 from mcp_extproc.config.resilience import CircuitBreakers
+from mcp_extproc.config.tls import is_ip
 from mcp_extproc.contract import CONNECTION_HEADER, EJECTION, OVER_SSE
 from mcp_extproc.envoy._api.config_cluster_v3 import (
     Cluster,
@@ -395,8 +396,8 @@ def _outlier_detection() -> OutlierDetection:
 
 
 def _all_static(hosts: Iterable[str]) -> bool:
-    return all(host == "localhost" or tls.is_ip(host) for host in hosts)
+    return all(host == "localhost" or is_ip(host) for host in hosts)
 
 
 def _is_static(layout: Layout) -> bool:
-    return all(tls.is_ip(worker.host) for worker in layout.extproc if isinstance(worker, TcpAddress))
+    return all(is_ip(worker.host) for worker in layout.extproc if isinstance(worker, TcpAddress))

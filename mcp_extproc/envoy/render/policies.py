@@ -84,7 +84,7 @@ def _raw(item: Raw) -> HttpFilter:
 
 def for_the_endpoint(config: GatewayConfig) -> dict[str, Any]:
     """The operator's per-route filter configuration for the whole endpoint."""
-    return _per_filter(config.envoy.typed_per_filter_config)
+    return per_filter(config.envoy.typed_per_filter_config)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def through(config: GatewayConfig, routes: EndpointRoutes, judging: Judging) -> 
     """
     if judging is not Judging.FIRST:
         for name, route in (*routes.calls.items(), *routes.waiting.items()):
-            route.typed_per_filter_config |= _per_filter(config.servers[name].typed_per_filter_config)
+            route.typed_per_filter_config |= per_filter(config.servers[name].typed_per_filter_config)
     if not judging.has_policies:
         return [*routes.waiting.values(), *routes.calls.values(), *routes.first]
     for route in routes.calls.values():
@@ -151,7 +151,7 @@ def _judged(config: GatewayConfig, server: str | None) -> Route:
     configs = {}
     if server is not None:
         metadata.append(_server_is(server))
-        configs = _per_filter(config.servers[server].typed_per_filter_config)
+        configs = per_filter(config.servers[server].typed_per_filter_config)
     return Route(
         name=f"{ACT_ROUTE}{server or 'endpoint'}",
         match=RouteMatch(prefix="/", dynamic_metadata=metadata),
@@ -161,7 +161,8 @@ def _judged(config: GatewayConfig, server: str | None) -> Route:
     )
 
 
-def _per_filter(configs: Mapping[str, Raw]) -> dict[str, Any]:
+def per_filter(configs: Mapping[str, Raw]) -> dict[str, Any]:
+    """The operator's ``typed_per_filter_config``."""
     return {name: verbatim.typed(config) for name, config in configs.items()}
 
 

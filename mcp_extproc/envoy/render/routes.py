@@ -304,7 +304,11 @@ def _endpoint_route(endpoint: Endpoint, told: Metadata | None, filters: Mapping[
         route=RouteAction(cluster=policies.NOWHERE),
         metadata=told,
         response_headers_to_add=[cors.DEPENDS_ON_ORIGIN],
-        typed_per_filter_config={**cors.policy(endpoint), **filters},
+        typed_per_filter_config={
+            **cors.policy(endpoint),
+            **filters,
+            **policies.per_filter(endpoint.typed_per_filter_config),
+        },
     )
 
 

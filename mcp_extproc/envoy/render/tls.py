@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
-import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import Server, UpstreamTls
-from mcp_extproc.config.tls import TlsVersion
+from mcp_extproc.config.tls import TlsVersion, is_ip, san_type, system_ca_file
 from mcp_extproc.envoy._api.config_core_v3 import DataSource, TransportSocket
 from mcp_extproc.envoy._api.transport_sockets_tls_v3 import (
     CertificateValidationContext,
@@ -25,12 +23,6 @@ from mcp_extproc.envoy._api.type_matcher_v3 import StringMatcher
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render import own_certificates
 from mcp_extproc.envoy.render.typed import any_of
-
-_SYSTEM_CA_FILES = (
-    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine
-    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
-    "/etc/ssl/cert.pem",  # macOS, BSD
-)
 
 
 def to_server(name: str, server: Server, secrets: Path | None) -> TransportSocket:
@@ -107,23 +99,5 @@ def _validation(ca: DataSource, names: Sequence[str]) -> CertificateValidationCo
 
 
 def _san(name: str) -> SubjectAltNameMatcher:
-    kind = SubjectAltNameMatcherSanType.IP_ADDRESS if is_ip(name) else SubjectAltNameMatcherSanType.DNS
-    if "://" in name:
-        kind = SubjectAltNameMatcherSanType.URI
+    kind = SubjectAltNameMatcherSanType(san_type(name))
     return SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=name))
-
-
-def system_ca_file() -> str:
-    """The file with the system's certificate authorities."""
-    known = ssl.get_default_verify_paths().cafile
-    candidates = (*_SYSTEM_CA_FILES, known) if known else _SYSTEM_CA_FILES
-    return next((path for path in candidates if Path(path).is_file()), _SYSTEM_CA_FILES[0])
-
-
-def is_ip(host: str) -> bool:
-    """Whether a host is a literal address."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

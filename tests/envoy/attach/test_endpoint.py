@@ -279,6 +279,31 @@ def test_filters_are_disabled_but_on_the_endpoints_first_route() -> None:
     }
 
 
+def test_a_filter_of_one_virtual_server() -> None:
+    """Which is off everywhere else."""
+    kind = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
+    lua = {key: value for key, value in http_filter("lua").items() if key == "typed_config"}
+    config = gateway(
+        virtual_servers={
+            "a": {"servers": {"notes": "all"}, "typed_per_filter_config": {"gate": {"@type": kind, "config": {}}}},
+            "b": {"servers": {"notes": "all"}},
+        },
+        envoy={
+            "http_filters_before": [{"name": "gate", **lua}],
+            "typed_per_filter_config": {"gate": {"@type": kind, "disabled": True}},
+        },
+    )
+    manager = manager_of(loaded(attached(bootstrap(), config)))
+    assert next(item for item in manager["http_filters"] if item["name"] == "mcp/gate")["disabled"] is True
+    chosen = {
+        route["name"]: route["typed_per_filter_config"]["mcp/gate"]
+        for route in manager["route_config"]["virtual_hosts"][0]["routes"]
+        if route.get("name") in ("mcp/endpoint", "mcp/virtual/a", "mcp/virtual/b")
+    }
+    off = {"@type": kind, "disabled": True}
+    assert chosen == {"mcp/endpoint": off, "mcp/virtual/a": {"@type": kind, "config": {}}, "mcp/virtual/b": off}
+
+
 def test_several_virtual_hosts() -> None:
     manager = manager_of(loaded(attached(EXISTING, choice=Choice("https", None, ("api", "status")))), 1)
     ours = [sum(route.get("name", "").startswith("mcp") for route in host["routes"]) for host in

@@ -313,6 +313,23 @@ def test_what_only_a_main_endpoint_has(more: dict[str, Any], problem: str) -> No
     assert problem in error_of(json.dumps(data))
 
 
+def test_filters_in_front_of_a_virtual_server() -> None:
+    """That are really in front of it, and not of all ways to it."""
+    lua = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}
+    envoy = {
+        "http_filters_before": [{"name": "a", "typed_config": lua}],
+        "http_filters": [{"name": "b", "typed_config": lua}],
+    }
+    off = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+    assert endpoint({"typed_per_filter_config": {"a": off}}, envoy=envoy).typed_per_filter_config == {"a": off}
+    behind = text({"v": {"typed_per_filter_config": {"b": off}}}, envoy=envoy)
+    assert "v.typed_per_filter_config: a filter is configured that is not in envoy.http_filters_before" in error_of(
+        behind
+    )
+    by_header = text({"v": {"typed_per_filter_config": {"a": off}}}, envoy=envoy, virtual_server_header=True)
+    assert "it can be called at the main endpoint, without this: leave one of them out" in error_of(by_header)
+
+
 def test_a_name_without_prefix_gets_no_new_one_where_it_may_be_of_several() -> None:
     servers = {"a": {"url": "http://a/", "prefix": ""}, "b": {"url": "http://b/", "prefix": ""}}
     one: dict[str, Any] = {"servers": {"a": "all", "b": "all"}, "rename": {"tools": {"x": "y"}}}

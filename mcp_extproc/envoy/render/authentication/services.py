@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from mcp_extproc.config.tls import is_ip
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType, ClusterDnsLookupFamily
 from mcp_extproc.envoy._api.config_core_v3 import Http2ProtocolOptions
 from mcp_extproc.envoy._api.config_endpoint_v3 import ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints
@@ -27,7 +28,7 @@ def at(name: str, url: str, *, http2: bool = False, ca: str | None = None) -> Cl
     address = socket_address("127.0.0.1" if host == "localhost" else host, port)
     found = cluster(
         name,
-        ClusterDiscoveryType.STATIC if tls.is_ip(host) or host == "localhost" else ClusterDiscoveryType.STRICT_DNS,
+        ClusterDiscoveryType.STATIC if is_ip(host) or host == "localhost" else ClusterDiscoveryType.STRICT_DNS,
         [LbEndpoint(endpoint=Endpoint(address=address))],
     )
     found.dns_lookup_family = ClusterDnsLookupFamily.V4_PREFERRED

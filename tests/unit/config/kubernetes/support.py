@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import yaml
 
 from mcp_extproc.config import ConfigError, Loaded, loads
 from mcp_extproc.config.yaml_text import CORE_RESOLVERS
+from tests.support.tls import Authority
 
 ROUTE = "aigateway.envoyproxy.io/v1beta1"
 KEY = "a-key-of-16-chars-or-more"
@@ -62,6 +65,13 @@ def tls_policy(target: str = "a", kind: str = "Backend", **validation: Any) -> d
     targets = [{"group": group, "kind": kind, "name": target}]
     spec = {"targetRefs": targets, "validation": given}
     return document("BackendTLSPolicy", "gateway.networking.k8s.io/v1", f"{target}-tls", spec)
+
+
+def pair() -> dict[str, str]:
+    """A certificate and its key, as Secrets have them."""
+    with TemporaryDirectory() as folder:
+        _, key, certificate = Authority(Path(folder)).client_files()
+    return {"tls.crt": certificate.decode(), "tls.key": key.decode()}
 
 
 def text_of(*documents: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.config.kubernetes.support import backend, error_of, load, quiet, route, tls_policy
+from tests.unit.config.kubernetes.support import PEM, backend, config_map, error_of, load, pair, quiet, route, secret
 
 TO_BACKEND = {"name": "authz", "group": "gateway.envoyproxy.io", "kind": "Backend"}
 HTTP: dict[str, Any] = {"http": {"backendRefs": [TO_BACKEND]}}
@@ -80,16 +80,16 @@ def test_what_has_no_effect() -> None:
     [
         ([asking(**HTTP)], ".http.backendRefs[0].name: names the Backend default/authz"),
         (
-            [asking(**HTTP), route(name="b", path="/b"), backend("authz")],
-            ": is not supported where a file has several MCPRoutes",
-        ),
-        (
             [asking(grpc={"backendRefs": [TO_BACKEND, TO_BACKEND]}), backend("authz")],
             ".grpc: expected one backend reference",
         ),
         (
-            [asking(**HTTP), backend("authz"), tls_policy("authz", wellKnownCACertificates="System")],
-            ".http.backendRefs[0]: leads to a service that speaks TLS",
+            [
+                asking(**HTTP),
+                backend("authz", tls={"insecureSkipVerify": True, "clientCertificateRef": {"name": "s"}}),
+                secret(**pair()),
+            ],
+            ".http.backendRefs[0]: leads to a service with a clientCertificateRef",
         ),
         ([asking(**HTTP, contextExtensions=[{"name": "a"}]), backend("authz")], ".contextExtensions: is not supported"),
         ([asking(**HTTP, timeout="soon"), backend("authz")], ".timeout: expected a duration"),
@@ -103,11 +103,43 @@ def test_problems(documents: list[dict[str, Any]], problem: str) -> None:
     assert error_of(*documents, backend()).startswith(f"MCPRoute default/r spec.securityPolicy.extAuth{problem}")
 
 
-def test_not_together_with_oauth() -> None:
-    oauth = {
-        "issuer": "https://idp.example",
-        "audiences": ["a"],
-        "protectedResourceMetadata": {"resource": "https://r"},
+def test_several_routes_ask_services_of_their_own() -> None:
+    """Each is asked about its own route's requests, and no other's are cleaned."""
+    http = {"backendRefs": [TO_BACKEND], "headersToBackend": ["x-user"]}
+    config = load(asking(http=http), asking("b", "/b", grpc={"backendRef": TO_BACKEND}), route(name="c", path="/c"), backend(),
+                  backend("authz")).config  # fmt: skip
+    names = [one["name"] for one in config.envoy.http_filters_before]
+    assert names == ["ext-auth/r-headers", "ext-auth/r", "ext-auth/b"]
+    assert [cluster["name"] for cluster in config.envoy.clusters] == ["ext-auth/r", "ext-auth/b"]
+    assert {name: one["disabled"] for name, one in config.envoy.typed_per_filter_config.items()} == dict.fromkeys(
+        names, True
+    )
+    assert {name: list(one.typed_per_filter_config) for name, one in config.virtual_servers.items()} == {
+        "r": ["ext-auth/r-headers", "ext-auth/r"], "b": ["ext-auth/b"], "c": [],
+    }  # fmt: skip
+
+
+def test_a_service_with_tls() -> None:
+    """By its Backend, and by a policy that wins over it; at a Unix socket, too."""
+
+    def cluster(**spec: Any) -> Any:
+        documents = [backend(), backend("authz", **spec), config_map(**{"ca.crt": PEM})]
+        [found] = quiet(asking(grpc={"backendRef": TO_BACKEND}), *documents).config.envoy.clusters
+        return found
+
+    tls: dict[str, Any] = {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "c"}], "minVersion": "1.3"}
+    context = cluster(tls=tls)["transport_socket"]["typed_config"]
+    common = context["common_tls_context"]
+    assert (context["sni"], common["alpn_protocols"]) == ("authz.example", ["h2"])
+    assert common["validation_context"] == {
+        "trusted_ca": {"inline_string": PEM},
+        "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "authz.example"}}],
     }
-    document = route(securityPolicy={"extAuth": HTTP, "oauth": oauth})
-    assert "the metadata, too, by which clients find out" in error_of(document, backend(), backend("authz"))
+    assert common["tls_params"] == {
+        "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"
+    }  # fmt: skip
+    skipped = cluster(tls={"insecureSkipVerify": True, "sni": "x.example"})["transport_socket"]["typed_config"]
+    assert (skipped["sni"], "validation_context" in skipped["common_tls_context"]) == ("x.example", False)
+    at = cluster(endpoints=[{"unix": {"path": "/run/authz.sock"}}])
+    [[endpoint]] = [one["lb_endpoints"] for one in at["load_assignment"]["endpoints"]]
+    assert endpoint["endpoint"]["address"] == {"pipe": {"path": "/run/authz.sock"}}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -12,13 +10,13 @@ from mcp_extproc.config import GatewayConfig, loads
 from mcp_extproc.config.authorization import Selector
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.gateway.catalog import Catalog
-from tests.support.tls import Authority
 from tests.unit.config.kubernetes.support import (
     KEY,
     backend,
     error_of,
     gateway,
     load,
+    pair,
     quiet,
     route,
     secret,
@@ -30,13 +28,7 @@ def listener(name: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "port": 8080, "protocol": "HTTP"} | more
 
 
-def _pair() -> dict[str, str]:
-    with TemporaryDirectory() as folder:
-        _, key, certificate = Authority(Path(folder)).client_files()
-    return {"tls.crt": certificate.decode(), "tls.key": key.decode()}
-
-
-PAIR = _pair()
+PAIR = pair()
 TO_SECRET = {"certificateRefs": [{"name": "s"}]}
 
 

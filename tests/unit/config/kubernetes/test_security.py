@@ -151,7 +151,7 @@ def test_servers_are_told_the_client_of_a_key() -> None:
         "protectedResourceMetadata": {"resource": "https://r"},
     }
     found = error_of(route(securityPolicy=policy | {"oauth": oauth}), backend(), secret(alice=KEY))
-    assert "apiKeyAuth.forwardClientIDHeader: is not supported together with oauth" in found
+    assert "apiKeyAuth: is not supported together with oauth: there, a client needs both a key and a token" in found
 
 
 # -- Rules ----------------------------------------------------------------------------------------------------------------
