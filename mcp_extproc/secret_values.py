@@ -25,6 +25,8 @@ _NUMBER: Final = re.compile(r"\d{1,5}(?:\.\d{1,3})?")
 _PLACE: Final = re.compile(r"(?:https?://[\w.-]+(?::\d+)?(?=/|$)|(?:\.{0,2}|~)(?=/))([\w./ -]*)")
 """A path, or a URL without a user and a query."""
 
+_MIXED: Final = re.compile(r"(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])[^/]{8,}")
+
 _LONG_SEGMENT: Final = 16
 """Parts of a path from this length on may be a key, unless they are words."""
 
@@ -53,13 +55,6 @@ def secret_variables(variables: Mapping[str, str]) -> Iterator[str]:
     return (value for name, value in variables.items() if is_named_secret(name) or not _is_ordinary(value))
 
 
-def _is_ordinary(value: str) -> bool:
-    if not value or reads_like_words(value) or _NUMBER.fullmatch(value):
-        return True
-    place = _PLACE.fullmatch(value)
-    return place is not None and not any(map(is_like_a_key, place[1].split("/")))
-
-
 def is_like_a_key(part: str) -> bool:
     """Whether a part of a path may be a key.
 
@@ -67,3 +62,20 @@ def is_like_a_key(part: str) -> bool:
     [False, False, True]
     """
     return len(part) >= _LONG_SEGMENT and not all(map(reads_like_words, re.split("[-_. ]", part)))
+
+
+def secret_segments(path: str) -> Iterator[str]:
+    """Parts of a URL's path that may be a key: hosted servers give each customer a URL of its own. Long ones unless they are
+    words, and shorter ones with digits and letters of both kinds.
+
+    >>> list(secret_segments("/api/mcp/streamable-http-endpoint/k3y9fA1x/4f2d8c1e-77aa-4b1c-9d55-0a1b2c3d4e5f/sse"))
+    ['k3y9fA1x', '4f2d8c1e-77aa-4b1c-9d55-0a1b2c3d4e5f']
+    """
+    return (part for part in path.split("/") if is_like_a_key(part) or _MIXED.fullmatch(part))
+
+
+def _is_ordinary(value: str) -> bool:
+    if not value or reads_like_words(value) or _NUMBER.fullmatch(value):
+        return True
+    place = _PLACE.fullmatch(value)
+    return place is not None and not any(map(is_like_a_key, place[1].split("/")))

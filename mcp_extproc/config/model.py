@@ -56,7 +56,7 @@ from mcp_extproc.config.values import (
 )
 from mcp_extproc.config.vetting import Entries, contradictions
 from mcp_extproc.config.virtual_servers import MAX_VIRTUAL_SERVERS, NAME_PATTERN, Behind, VirtualServer
-from mcp_extproc.secret_values import is_named_secret, secret_variables
+from mcp_extproc.secret_values import is_named_secret, secret_segments, secret_variables
 
 # Clients (Claude Code, Cursor) limit a tool's whole name to 64 characters out of these, so a server's name has to leave
 # room; the dot is legal in MCP (2025-11-25 server/tools, Tool Names).
@@ -511,7 +511,9 @@ class Server(Model):
         clients = (self.credentials.client_credentials, self.credentials.token_exchange)
         headers += [client.client_secret.get_secret_value() for client in clients if client is not None]
         env = {name: value.get_secret_value() for name, value in self.env.items() if value is not None}
-        return (*headers, *secret_variables(env), *secret_words(words))
+        path, _, query = ("", "", "") if self.command is not None else self.path_and_query.partition("?")
+        of_url = (*secret_segments(path), *secret_variables(dict(parse_qsl(query))))
+        return (*headers, *of_url, *secret_variables(env), *secret_words(words))
 
     @property
     def credential_keys(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.variables import literal_text
 from mcp_extproc.config.yaml_text import CORE_RESOLVERS
-from mcp_extproc.secret_values import is_like_a_key, is_named_secret, secret_variables
+from mcp_extproc.secret_values import is_like_a_key, is_named_secret, secret_segments, secret_variables
 
 Place = tuple[str, ...]
 
@@ -132,15 +132,20 @@ class _Writer:
 
     def _url(self, url: str, place: Place) -> str:
         parts = urlsplit(url)
+        secrets = set(secret_segments(parts.path))
+        segments = [
+            self._reference(part, (place[1], "path")) if part in secrets else literal_text(part)
+            for part in parts.path.split("/")
+        ]
+        before = f"{literal_text(urlunsplit((parts.scheme, parts.netloc, '', '', '')))}{'/'.join(segments)}"
         if not parts.query:
-            return literal_text(url)
+            return before
         items = []
         for item in parts.query.split("&"):
             name, equals, value = item.partition("=")
             is_secret = bool(value) and list(secret_variables({unquote(name): unquote(value)}))
             reference = self._reference(value, (place[1], unquote(name))) if is_secret else literal_text(value)
             items.append(f"{literal_text(name)}{equals}{reference}")
-        before = literal_text(urlunsplit(parts._replace(query="", fragment="")))
         return f"{before}?{'&'.join(items)}"
 
     def _command(self, words: Sequence[str], place: Place) -> list[str]:

@@ -184,10 +184,11 @@ def _items(document: YamlDocument) -> Iterator[tuple[Any, Mapping[str, int]]]:
     if not isinstance(data, dict) or data.get("kind") != "List" or not isinstance(data.get("items"), list):
         yield data, document.lines
         return
-    for index, item in enumerate(data["items"]):
-        start = f"items[{index}]"
-        inner = {path[len(start) :]: line for path, line in document.lines.items() if path.startswith(start)}
-        yield item, {path.removeprefix("."): line for path, line in inner.items()}
+    lines: list[dict[str, int]] = [{} for _ in data["items"]]
+    for path, line in document.lines.items():
+        if (place := _ITEM.match(path)) is not None:
+            lines[int(place[1])][path[place.end() :]] = line
+    yield from zip(data["items"], lines, strict=True)
 
 
 def _named(data: Mapping[str, Any]) -> str:
@@ -219,6 +220,7 @@ def _meant(kind: str, api_version: object) -> str | None:
 
 
 _NAME = re.compile(r"[A-Za-z0-9.-]{1,253}")
+_ITEM = re.compile(r"items\[(\d+)\]\.?")
 
 
 def _is_meant(api_version: object, api: Api) -> bool:

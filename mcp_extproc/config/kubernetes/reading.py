@@ -21,6 +21,7 @@ class Reading:
     """``host:port`` of Services, by ``name.namespace``."""
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    _warned: set[str] = field(default_factory=set)
     _origins: dict[str, tuple[Document, tuple[str | int, ...]]] = field(default_factory=dict)
 
     def refuse(self, document: Document, path: FieldPath, message: str) -> None:
@@ -32,7 +33,8 @@ class Reading:
     def warn(self, document: Document, path: FieldPath, message: str) -> None:
         """Note what a field does not do, or does otherwise."""
         warning = str(document.problem(path, message))
-        if warning not in self.warnings:
+        if warning not in self._warned:
+            self._warned.add(warning)
             self.warnings.append(warning)
 
     def unused(self, *kinds: str, because: str, besides: Collection[Document] = ()) -> None:

@@ -155,6 +155,23 @@ def test_text_that_looks_like_something_else_stays_text() -> None:
     assert again(written(loaded.config, {})).config == loaded.config
 
 
+def test_keys_in_the_path_of_a_url_become_variables() -> None:
+    """Hosted servers give each customer a URL of its own."""
+    path = "/api/mcp/s/NGJlYzE3ZTAtYjQ4Zi00/${X}/streamable-http-endpoint/4f2d8c1e-77aa-4b1c-9d55-0a1b2c3d4e5f/mcp"
+    servers = {
+        "a": {"url": f"https://a.example{path}?k=v3ry-S3cret"},
+        "b": {"endpoints": ["b.example:80"], "path": path},
+    }
+    config = GatewayConfig.model_validate({"servers": servers})
+    found = written(config, {})
+    assert found.data["servers"]["a"]["url"] == (
+        "https://a.example/api/mcp/s/${A_PATH}/${MCP_EXTPROC_DOLLAR:-$}{X}/streamable-http-endpoint/${A_PATH_2}/mcp?k=${A_K}"
+    )
+    assert set(found.secrets) == {"A_PATH", "A_PATH_2", "A_K", "B_PATH", "B_PATH_2"}
+    assert again(found).config == config
+    assert set(config.servers["a"].secrets) == {found.secrets[name] for name in ("A_PATH", "A_PATH_2", "A_K")}
+
+
 def test_a_credential_keeps_the_name_of_its_variable() -> None:
     text = "servers: {a: {url: 'http://a.example/', headers: {Authorization: 'Bearer ${MINE}'}}}"
     environ = {"MINE": "t0ken-1234"}

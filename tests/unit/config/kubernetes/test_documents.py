@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from mcp_extproc.config import ConfigError, loads
-from mcp_extproc.config.kubernetes.documents import RESTRICTING
+from mcp_extproc.config.kubernetes.documents import RESTRICTING, Documents
+from mcp_extproc.config.yaml_text import YamlDocument
 from tests.unit.config.kubernetes.support import backend, document, error_of, load, route, text_of, to_backend
 
 
@@ -19,6 +20,23 @@ def test_a_document_that_is_wrong_is_not_reported_as_missing() -> None:
     assert error_of(route(), backend(endpoints=[{"fqdn": {"hostname": "a.example", "port": 70000}}])) == (
         "Backend default/a spec.endpoints[0].fqdn.port: expected a number of at most 65535"
     )
+
+
+class Counted(dict[str, int]):
+    """Lines of a document, and how often all of them are looked at."""
+
+    looks = 0
+
+    def items(self) -> Any:
+        self.looks += 1
+        return super().items()
+
+
+def test_a_list_is_read_at_once_whatever_its_length() -> None:
+    objects = [document("Deployment", "apps/v1", f"d{number}", {}) for number in range(300)]
+    lines = Counted({"": 1} | {f"items[{number}].spec.x": number for number in range(300)})
+    found = Documents([YamlDocument({"kind": "List", "items": [*objects, backend(nothing=1)]}, lines)], {})
+    assert (lines.looks, len(found.warnings), len(found.problems)) == (1, 300, 1)
 
 
 def test_unknown_keys_are_errors() -> None:
