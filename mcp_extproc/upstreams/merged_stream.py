@@ -6,7 +6,7 @@ Each message goes to one listener, the newest (2025-11-25 basic/transports, Mult
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -58,13 +58,15 @@ class MergedStream:
         self._telling: asyncio.Task[None] | None = None
         self._has_listener = asyncio.Event()
         self.listeners: list[Listener] = []
+        self._apart: set[Listener] = set()
+        """Connections that are about to end: what was read for them is for them alone."""
         if stream.changed:
             self._tell_change(set(stream.changed))
 
     @contextmanager
     def chunks(self, stream: Stream, listener: Listener, given: Given) -> Iterator[AsyncIterator[bytes]]:
         """The merged stream, for a client that listens."""
-        self._attach(listener, stream.cursors)
+        self._attach(listener, stream)
         try:
             yield self._chunks(listener, stream.expires, given)
         finally:
@@ -83,22 +85,38 @@ class MergedStream:
                 return
             yield chunk
 
-    def _attach(self, listener: Listener, cursors: Mapping[str, Cursor]) -> None:
-        if self.listeners:
+    def _attach(self, listener: Listener, stream: Stream) -> None:
+        is_other = _worth(stream) != _worth(self._stream)
+        if is_other:
+            self._go_on_for(stream)
+        elif self.listeners:
             self.listeners[-1].wake()
         self.listeners.append(listener)
         self._has_listener.set()
-        if self._pumps and not cursors:
+        if self._pumps and not stream.cursors and not is_other:
             return
         # A client that resumes may have missed what was sent to the connection it lost: the servers have to send it again.
         for pump in self._pumps:
             pump.cancel()
-        self._cursors = dict(cursors)
+        if stream.cursors:
+            self._cursors = dict(stream.cursors)
         self._pumps = [
             self._tasks.keep("pump", partial(self._pump, ref), server=ref.server) for ref in self._stream.sources
         ]
 
+    def _go_on_for(self, stream: Stream) -> None:
+        """The same session's client has a token that is worth another thing: other things are hidden from it, and servers get
+        other credentials. Nothing that was read for the one before is for it."""
+        for listener in self.listeners:
+            listener.end()
+        self._apart.update(self.listeners)
+        self.listeners.clear()
+        self._stream = stream
+
     def _detach(self, listener: Listener) -> None:
+        if listener in self._apart:
+            self._apart.remove(listener)
+            return
         self.listeners.remove(listener)
         unsent = listener.rest()
         if self.listeners:
@@ -112,7 +130,7 @@ class MergedStream:
 
     def replace(self, listener: Listener) -> None:
         """End a listener's stream, as a newer one takes its place. The newest gets what it has not sent."""
-        if self.listeners[-1] is not listener:
+        if listener not in self._apart and self.listeners[-1] is not listener:
             self.listeners[-1].put(*listener.rest())
         listener.end()
 
@@ -263,3 +281,9 @@ class MergedStream:
             message = {"jsonrpc": "2.0", "method": LIST_CHANGED[kind]}
             await self._deliver(render(SseEvent(orjson.dumps(message))))
             self._changed.discard(kind)
+
+
+def _worth(stream: Stream) -> tuple[Hashable, str]:
+    """By what two streams of a session differ in what their clients may be sent."""
+    sight, subject = stream.relay.sight, stream.context.subject
+    return None if sight is None else sight.worth, "" if subject is None else subject.key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from dataclasses import replace
 from typing import Final
 
@@ -84,6 +84,12 @@ class Sight:
     def kind(self) -> CallerKind:
         """All that another worker needs to know of the caller, but for conditions."""
         return self._access.kind
+
+    @property
+    def worth(self) -> Hashable:
+        """Callers of whom it is the same may see the same."""
+        principal = self._question.principal
+        return self._access.kind, principal.worth, principal.scopes
 
     @property
     def is_limited(self) -> bool:

@@ -18,7 +18,7 @@ from mcp_extproc.gateway.decision import Reply, Stream
 from mcp_extproc.gateway.facts import NOTHING
 from mcp_extproc.gateway.legs import SessionRef
 from mcp_extproc.gateway.relay.identifiers import ClientView, Cursor, session_checksum
-from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext
+from mcp_extproc.gateway.request import NO_CONTEXT, RequestContext, Subject
 from mcp_extproc.mcp.sessions import UpstreamSession
 from mcp_extproc.mcp.sse import COMMENT, SseEvent, SseParser, render
 from mcp_extproc.upstreams import pauses
@@ -43,6 +43,7 @@ class Flood:
         self.taken = 0
         self.open = 0
         self.opened = 0
+        self.contexts: list[RequestContext] = []
         self.id: str | None = None
 
     @asynccontextmanager
@@ -53,6 +54,7 @@ class Flood:
             raise NoStream(405, session)
         self.open += 1
         self.opened += 1
+        self.contexts.append(context)
         try:
             yield self._chunks()
         finally:
@@ -166,6 +168,45 @@ async def test_a_newer_listener_goes_on_where_one_is_stuck() -> None:
             await stuck.aclose()
             rest = await _numbers(newer, waiting - 3)
             assert sorted(rest) == [*range(held), *range(held + 3, waiting)]
+
+
+async def test_a_token_of_another_worth_is_shown_nothing_that_was_read_for_the_one_before() -> None:
+    """With the same session: servers are asked with its own credentials, and the other's stream is over."""
+    bench = Bench()
+    strong, weak = (
+        replace(bench.stream(), context=RequestContext(subject=Subject(worth, worth))) for worth in ("strong", "weak")
+    )
+    async with bench.streams.open(strong) as before:
+        assert not isinstance(before, Reply)
+        await _settle(bench)
+        waiting = bench.flood.taken
+        async with bench.streams.open(weak) as now:
+            assert not isinstance(now, Reply)
+            await eventually(
+                lambda: bench.flood.contexts[-1].subject, "its own token", until=lambda one: one == weak.context.subject
+            )
+            first, *_ = await _numbers(now, 3)
+            assert first >= waiting
+            assert bench.streams.listeners == 1
+            left = [chunk async for chunk in before if chunk != COMMENT]
+            assert len(left) < waiting
+        # Whoever comes back has nothing of the other one, either.
+        taken = bench.flood.taken
+        async with bench.streams.open(strong) as again:
+            assert not isinstance(again, Reply)
+            assert (await _numbers(again, 1))[0] >= taken
+    await eventually(lambda: bench.flood.open, "all servers' streams end", until=lambda count: count == 0)
+
+
+async def test_a_token_of_the_same_worth_goes_on_with_the_stream() -> None:
+    bench = Bench()
+    fresh = [replace(bench.stream(), context=RequestContext(subject=Subject("same", token))) for token in ("a", "b")]
+    async with bench.streams.open(fresh[0]):
+        await _settle(bench)
+        async with bench.streams.open(fresh[1]):
+            await _settle(bench)
+            assert bench.flood.opened == 1
+            assert bench.streams.listeners == 2
 
 
 async def test_the_older_listener_gets_what_a_newer_one_leaves() -> None:
