@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Final
 
 from mcp_extproc.telemetry.instruments import BUCKETS, Instrument, Kind
@@ -47,21 +48,28 @@ def _lines(family: Family) -> Iterator[str]:
         yield from _histogram(name, labels, distribution)
 
 
+_BOUNDS: Final = tuple(f'le="{bound}"' for bound in (*(f"{bound:g}" for bound in BUCKETS), "+Inf"))
+
+
 def _histogram(name: str, labels: Labels, distribution: Distribution) -> Iterator[str]:
-    count = 0
-    for bound, within in zip((*map(_number, BUCKETS), "+Inf"), distribution.counts, strict=True):
+    count, inner = 0, _inner(labels)
+    start = f"{name}_bucket{{{inner}{',' if inner else ''}"
+    for bound, within in zip(_BOUNDS, distribution.counts, strict=True):
         count += within
-        yield f"{name}_bucket{_labelled((*labels, ('le', bound)))} {count}"
+        yield f"{start}{bound}}} {count}"
     yield f"{name}_sum{_labelled(labels)} {_number(distribution.sum)}"
     yield f"{name}_count{_labelled(labels)} {count}"
 
 
 def _labelled(labels: Labels) -> str:
-    if not labels:
-        return ""
-    return "{" + ",".join(f'{_plain(name)}="{value.translate(_ESCAPES)}"' for name, value in labels) + "}"
+    return f"{{{_inner(labels)}}}" if labels else ""
 
 
+def _inner(labels: Labels) -> str:
+    return ",".join(f'{_plain(name)}="{value.translate(_ESCAPES)}"' for name, value in labels)
+
+
+@cache
 def _plain(name: str) -> str:
     return _NO_NAME.sub("_", name)
 

@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from mcp_extproc.mcp.errors import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    RESOURCE_NOT_FOUND,
+    UNSUPPORTED_PROTOCOL_VERSION,
+)
 from mcp_extproc.telemetry import attributes as names
 from mcp_extproc.telemetry.attributes import OTHER
+from mcp_extproc.telemetry.exchange import TOOL_ERROR
 from mcp_extproc.telemetry.instruments import BUCKETS, Instrument, Kind
 from mcp_extproc.telemetry.recordings import Labels, Recording
 
-MAX_SERIES: Final = 20_000
-"""Of one instrument. Beyond it a series has :data:`OTHER` for each of its bounded labels."""
+MAX_SERIES: Final = {Kind.COUNTER: 20_000, Kind.GAUGE: 20_000, Kind.HISTOGRAM: 2_000}
+"""Of one instrument. Beyond it a series has :data:`OTHER` for each of its bounded labels. A histogram's has eighteen lines in
+Prometheus, all of which are made again whenever it asks."""
+
+SERVERS_SHARE: Final = 2
+"""The part of them (a half) that one server may have: its tools and its errors are as many as it likes. Beyond it the rest of
+a server is one series."""
+
+MAX_VALUE_CHARACTERS: Final = 128
+"""Of a label's value. What is longer is cut, and ends with an ellipsis."""
+
+_CODES: Final = frozenset(map(str, (
+    PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR, RESOURCE_NOT_FOUND,
+    UNSUPPORTED_PROTOCOL_VERSION,
+)))  # fmt: skip
+_FIXED: Final = {names.ERROR_TYPE: _CODES | {TOOL_ERROR}, names.STATUS_CODE: _CODES}
+"""Values that are always there, and take no room: a server that makes up codes does not hide what the gateway answers."""
 
 _BOUNDED: Final = frozenset({
     names.TOOL, names.PROMPT, names.UPSTREAM, names.ENDPOINT, names.RULE, names.ERROR_TYPE, names.STATUS_CODE, names.VERSION,
@@ -83,6 +108,8 @@ class Totals:
         self._values: defaultdict[str, set[str]] = defaultdict(set)
         self._numbers: defaultdict[Instrument, dict[Labels, float]] = defaultdict(dict)
         self._distributions: defaultdict[Instrument, dict[Labels, Distribution]] = defaultdict(dict)
+        self._series: Counter[tuple[Instrument, str | None]] = Counter()
+        """How many there are, by server; under ``None`` of all of them."""
 
     def add(self, recording: Recording) -> None:
         """Add one value; of a gauge it is the new one."""
@@ -93,7 +120,7 @@ class Totals:
             case kind:
                 numbers = self._numbers[instrument]
                 if labels not in numbers:
-                    labels = self._admitted(labels, len(numbers))
+                    labels = self._admitted(instrument, labels, numbers)
                 numbers[labels] = value if kind is Kind.GAUGE else numbers.get(labels, 0) + value
 
     def add_all(self, instrument: Instrument, labels: Labels, values: Distribution) -> None:
@@ -110,18 +137,28 @@ class Totals:
     def _distribution(self, instrument: Instrument, labels: Labels) -> Distribution:
         series = self._distributions[instrument]
         if labels not in series:
-            labels = self._admitted(labels, len(series))
+            labels = self._admitted(instrument, labels, series)
         return series.setdefault(labels, Distribution())
 
-    def _admitted(self, labels: Labels, series: int) -> Labels:
-        """The labels of a new series."""
-        if series >= MAX_SERIES:
+    def _admitted(self, instrument: Instrument, labels: Labels, known: Container[Labels]) -> Labels:
+        """The labels of a series that is not among the known ones as it is."""
+        most = MAX_SERIES[instrument.kind]
+        server = next((value for name, value in labels if name == names.UPSTREAM), None)
+        if self._series[instrument, None] >= most:
             return tuple((name, OTHER if name in _BOUNDED else value) for name, value in labels)
-        return tuple((name, self._value(name, value)) for name, value in labels)
+        if server is not None and self._series[instrument, server] >= most // SERVERS_SHARE:
+            kept = names.UPSTREAM
+            return tuple((name, OTHER if name in _BOUNDED and name != kept else value) for name, value in labels)
+        labels = tuple((name, self._value(name, value)) for name, value in labels)
+        if labels not in known:
+            self._series.update({(instrument, None): 1} | ({} if server is None else {(instrument, server): 1}))
+        return labels
 
     def _value(self, name: str, value: str) -> str:
-        if name not in _BOUNDED:
+        if name not in _BOUNDED or value in _FIXED.get(name, ()):
             return value
+        if len(value) > MAX_VALUE_CHARACTERS:
+            value = value[:MAX_VALUE_CHARACTERS] + "…"
         values = self._values[name]
         if value not in values and value != OTHER:
             if len(values) >= self._label_values:

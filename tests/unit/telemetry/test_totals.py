@@ -7,6 +7,7 @@ import pytest
 from mcp_extproc.telemetry.instruments import (
     AUDIT_LOST,
     BUCKETS,
+    ERRORS,
     MEMORY,
     REQUESTS,
     SERVER_DURATION,
@@ -14,7 +15,7 @@ from mcp_extproc.telemetry.instruments import (
     Instrument,
 )
 from mcp_extproc.telemetry.recordings import Recording
-from mcp_extproc.telemetry.totals import MAX_SERIES, Family, Seen, Totals, merged
+from mcp_extproc.telemetry.totals import MAX_SERIES, MAX_VALUE_CHARACTERS, SERVERS_SHARE, Family, Seen, Totals, merged
 
 
 def family(totals: Totals, instrument: Instrument) -> Family:
@@ -75,13 +76,47 @@ def test_fixed_words_are_not_bounded() -> None:
     assert len(family(totals, REQUESTS).numbers) == 3
 
 
-def test_series_are_bounded() -> None:
-    totals = Totals(MAX_SERIES * 2)
-    for number in range(MAX_SERIES + 10):
-        totals.add(tool(str(number)))
-    found = tools(totals)
-    assert len(found) == MAX_SERIES + 1
-    assert found["other"] == 10
+@pytest.mark.parametrize("instrument", [REQUESTS, SERVER_DURATION])
+def test_series_are_bounded(instrument: Instrument) -> None:
+    most = MAX_SERIES[instrument.kind]
+    totals = Totals(most * 2)
+    for number in range(most + 10):
+        totals.add(Recording(instrument, (("gen_ai.tool.name", str(number)),), 1))
+    found = family(totals, instrument)
+    assert len(found.numbers) + len(found.distributions) == most + 1
+
+
+def of_server(server: str, number: int) -> Recording:
+    labels = (("gen_ai.tool.name", f"t{number % 100}"), ("mcp.server", server), ("error.type", str(number)))
+    return Recording(SERVER_DURATION, labels, 1)
+
+
+def test_a_server_takes_no_room_of_others() -> None:
+    """Not with its tools and errors, of which it may have as many as it likes."""
+    most = MAX_SERIES[SERVER_DURATION.kind]
+    totals = Totals(most * 2)
+    for number in range(most + 10):
+        totals.add(of_server("hostile", number))
+    totals.add(of_server("good", 1))
+    found = family(totals, SERVER_DURATION).distributions
+    assert found[of_server("good", 1).labels].count == 1
+    assert len(found) == most // SERVERS_SHARE + 2
+    rest = (("gen_ai.tool.name", "other"), ("mcp.server", "hostile"), ("error.type", "other"))
+    assert found[rest].count == most + 10 - most // SERVERS_SHARE
+
+
+def test_codes_that_a_server_makes_up_hide_none_of_the_gateways() -> None:
+    totals = Totals(3)
+    for code in (*range(-40_000, -39_990), -32602):
+        totals.add(Recording(ERRORS, (("mcp.server", "s"), ("error.type", str(code))), 1))
+    assert (("mcp.server", "s"), ("error.type", "-32602")) in family(totals, ERRORS).numbers
+
+
+def test_a_long_value_is_cut() -> None:
+    totals = Totals(3)
+    for _ in range(2):
+        totals.add(tool("n" * 1024))
+    assert tools(totals) == {"n" * MAX_VALUE_CHARACTERS + "…": 2}
 
 
 def test_who_was_seen() -> None:
