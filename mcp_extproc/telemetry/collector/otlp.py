@@ -100,7 +100,9 @@ def _over_grpc(export: Export) -> dict[str, Any]:
 
 
 def _over_http(export: Export) -> dict[str, Any]:
-    return {"endpoint": export.url, "headers": dict(export.headers), "timeout": TIMEOUT}
+    from mcp_extproc.telemetry.collector.otlp_http import Bounded
+
+    return {"endpoint": export.url, "headers": dict(export.headers), "timeout": TIMEOUT, "session": Bounded()}
 
 
 # -- What is sent ---------------------------------------------------------------------------------------------------------
