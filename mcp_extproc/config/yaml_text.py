@@ -99,6 +99,9 @@ class _Refused(yaml.MarkedYAMLError):
         super().__init__(problem=problem, problem_mark=mark if node is None else node.start_mark)
 
 
+_DOCUMENT_HINT = ": put a line with --- between two documents"
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with the rules of this module."""
 
@@ -152,7 +155,10 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, ScalarNode) or key.tag not in (_STR, _MERGE):
                 raise _Refused("a key is not text: put it in quotes", key)
             if key.value in seen:
-                raise _Refused(f"the key {quoted(key.value)} is given twice (first on line {seen[key.value]})", key)
+                hint = _DOCUMENT_HINT if key.value == "apiVersion" else ""
+                raise _Refused(
+                    f"the key {quoted(key.value)} is given twice (first on line {seen[key.value]}){hint}", key
+                )
             seen[key.value] = key.start_mark.line + 1
         return node
 

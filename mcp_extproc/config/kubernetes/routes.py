@@ -150,6 +150,8 @@ def _servers(reading: Reading, attached: AttachedRoute) -> dict[str, Any]:
             found[name] = server if name == reference.name else server | {"prefix": reference.name}
             reading.comes_from(["servers", name], route, path)
             reading.comes_from(["servers", name, "tools"], route, [*path, "toolSelector"])
+            for key in server.get("tools", ()):
+                reading.comes_from(["servers", name, "tools", key], route, [*path, "toolSelector", key])
             reading.comes_from(["servers", name, "headers"], route, [*path, "securityPolicy", "apiKey"])
     return found
 

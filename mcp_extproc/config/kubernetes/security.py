@@ -91,6 +91,9 @@ def _remote(reading: Reading, route: AttachedRoute, remote: RemoteJwks) -> dict[
     ):
         if value:
             reading.refuse(route.document, [*path, key], "is not supported: the keys come from the host in uri")
+    for ours, theirs in (("uri", "uri"), ("refresh", "cacheDuration")):
+        native: FieldPath = [*route.at, "authentication", "oauth", "issuers", 0, "jwks", ours]
+        reading.comes_from(native, route.document, [*path, theirs])
     return {"uri": remote.uri, "refresh": remote.cache_duration}
 
 

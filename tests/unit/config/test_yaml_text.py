@@ -63,6 +63,10 @@ TOO_DEEP = f"nested more than {DEPTH} levels deep"
     ("text", "problem"),
     [
         ("a: 1\nb: 2\na: 3", "line 3, column 1: the key a is given twice (first on line 1)"),
+        (
+            "apiVersion: v1\nkind: a\napiVersion: v1",
+            "line 3, column 1: the key apiVersion is given twice (first on line 1): put a line with --- between two documents",
+        ),
         ("x:\n  'a b': 1\n  a b: 2", 'line 3, column 3: the key "a b" is given twice (first on line 2)'),
         ("a: &a {x: 1}\nb: {<<: *a, <<: *a}", 'line 2, column 13: the key "<<" is given twice (first on line 2)'),
         ("1: x", "line 1, column 1: a key is not text: put it in quotes"),

@@ -55,6 +55,12 @@ def test_oauth() -> None:
     )
 
 
+def test_the_field_of_a_wrong_time_is_named() -> None:
+    remote = {"uri": "https://idp.example/jwks", "cacheDuration": "5 min"}
+    found = error_of(route(securityPolicy={"oauth": OAUTH | {"jwks": {"remoteJWKS": remote}}}), backend())
+    assert found.endswith("oauth.jwks.remoteJWKS.cacheDuration: expected a duration such as 250ms, 30s or 5m")
+
+
 def test_keys_of_an_issuer() -> None:
     remote = oauth(jwks={"remoteJWKS": {"uri": "https://idp.example/jwks"}}).issuers[0].jwks
     assert (remote.uri, remote.refresh) == ("https://idp.example/jwks", 300)

@@ -168,7 +168,7 @@ def test_tools() -> None:
         ),
         (
             [route(backendRefs=to_backend(toolSelector={"includeRegex": ["("]})), backend()],
-            "MCPRoute default/r spec.backendRefs[0].toolSelector: not a regular expression",
+            "MCPRoute default/r spec.backendRefs[0].toolSelector.includeRegex: not a regular expression",
         ),
         (
             [route(path="mcp"), backend()],
