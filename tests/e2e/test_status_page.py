@@ -15,14 +15,17 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from mcp_extproc.status.guard import SELF_HEADER
 from tests.e2e.conftest import StartGateway
+from tests.e2e.test_attach import shop
+from tests.e2e.test_serve import Place, envoy, serving, until_logged
 from tests.support.gateway import TestGateway
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, free_port
 from tests.support.run_command import piped
 from tests.support.scripted import ScriptedServer, tool
 from tests.support.waiting import PATIENCE, eventually
@@ -144,6 +147,38 @@ async def test_a_page_that_comes_and_goes_with_the_configuration(
             session = await gateway.initialize()
             await gateway.call(session, "alpha__echo", id="new")
             await seen.until(lambda now: now.call(id="new"))
+
+
+async def test_beside_an_envoy_of_others(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """Its numbers and its listener are not known, and records come always."""
+    page = f"http://127.0.0.1:{free_port()}/"
+    status = {"address": page.removeprefix("http://").strip("/")}
+    async with shop(tmp_path, {"alpha": {"url": alpha.url}}, status=status) as running, aiohttp.ClientSession() as http:
+        await running.client.initialize()
+        async with watching(http, page) as seen:
+            assert (await running.client.call("alpha__echo")).result
+            assert (await seen.until(partial(Watching.call, what="echo")))["server"] == "alpha"
+            await seen.until(lambda now: now.latest["known"]["asked"])
+            assert (seen.latest["state"]["envoy"], seen.latest["known"]["ways"]) == (None, [])
+            assert seen.latest["known"]["servers"][0]["state"] == "ready"
+
+
+async def test_beside_an_envoy_that_is_told_what_to_do(tmp_path: Path, alpha: ScriptedServer) -> None:
+    place = Place(tmp_path, tmp_path / "shared", free_port())
+    place.write(alpha=alpha.url)
+    document = json.loads(place.file.read_text())
+    place.file.write_text(json.dumps({**document, "status": {"address": "127.0.0.1:0"}}))
+    async with serving(place), envoy(place) as client:
+        page = (await until_logged(place, "ready"))["status_page"]
+        async with watching(client.http, page) as seen:
+            await seen.until(lambda now: (now.latest["state"]["envoy"] or {}).get("watches"))
+            session = await client.initialize()
+            await client.call(session, "alpha__echo", id="here")
+            await seen.until(partial(Watching.call, id="here"))
+            streams = await seen.until(lambda now: now.latest["state"]["workers"])
+            assert [one["streams"] for one in streams] == [0]
+            [way] = seen.latest["known"]["ways"]
+            assert (way["url"], way["port"]) == (f"http://localhost:{place.port}/mcp", place.port)
 
 
 @asynccontextmanager
