@@ -168,7 +168,12 @@ class Gateway:
 
 
 def run_with_defaults(
-    directory: Path, port: int, servers: Mapping[str, Server], envoy: Path, children: ExitStack
+    directory: Path,
+    port: int,
+    servers: Mapping[str, Server],
+    envoy: Path,
+    children: ExitStack,
+    more: Mapping[str, object] = MappingProxyType({}),
 ) -> dict[str, Measured]:
     """`run`, as the README begins: with a worker for each core, an access log, and the default log level.
 
@@ -178,10 +183,11 @@ def run_with_defaults(
         servers: the MCP servers by name, which are all that is configured.
         envoy: its binary.
         children: ends the processes.
+        more: further sections.
     """
     directory.mkdir(parents=True)
     file = directory / "gateway.yaml"
-    file.write_text(yaml.safe_dump({"servers": {name: dict(server) for name, server in servers.items()}}))
+    file.write_text(yaml.safe_dump({"servers": {name: dict(server) for name, server in servers.items()}, **more}))
     command: list[str | Path] = [_COMMAND, "run", file, "--port", str(port), "--envoy", envoy]
     running = children.enter_context(Child("run", command, directory, environment={"XDG_RUNTIME_DIR": str(directory)}))
     return {

@@ -112,7 +112,7 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
             subject = " with one and two workers"
             add("workers", own, Scenario(0, busiest), references=(own[0],), subject=subject)
         elif section == "run" and gateways:
-            systems = [*_without(others, "mcp", "plain"), "gateway", "run"]
+            systems = [*_without(others, "mcp", "plain"), "gateway", "run", "run-no-page"]
             add("run", systems, *small, references=("router", "gateway"), subject=" through `run`")
         elif section == "stdio" and gateways:
             scenarios = [Scenario(0, count, result=size) for size in _RESULTS for count in wishes.connections]

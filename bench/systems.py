@@ -272,10 +272,14 @@ def _one_server(
     return Running(port, {"envoy": stage.envoy_child(name, gateway.bootstrap()), **processes(serving)})
 
 
-def _run(stage: Stage) -> Running:
-    port = free_port()
-    servers = dict.fromkeys(stage.servers, http_server(stage.upstream.sessions))
-    return Running(port, run_with_defaults(stage.directory / "run", port, servers, stage.envoy, stage.children))
+def _run(name: str, more: Mapping[str, object]) -> Callable[[Stage], Running]:
+    def start(stage: Stage) -> Running:
+        port = free_port()
+        servers = dict.fromkeys(stage.servers, http_server(stage.upstream.sessions))
+        processes = run_with_defaults(stage.directory / name, port, servers, stage.envoy, stage.children, more)
+        return Running(port, processes)
+
+    return start
 
 
 def _direct(_: Stage) -> Running:
@@ -327,7 +331,8 @@ SYSTEMS: Mapping[str, System] = {
     "traces": System("d", "traces of all", _telling("d-traces", "traces")),
     "audit": System("d", "the audit", _telling("d-audit", "audit")),
     "telling": System("d", "metrics, traces of all, the audit", _telling("d-telling", "metrics", "traces", "audit")),
-    "run": System("d", "`run` with its defaults", _run),
+    "run": System("d", "`run` with its defaults", _run("run", {})),
+    "run-no-page": System("d", "`run` without a status page", _run("run-no-page", {"status": {"address": ""}})),
     "events": System("d", "servers that begin with events", _gateway("d-events", "http2", _events)),
     "stateless": System("d", "servers without sessions", _gateway("d-stateless", "http2", _stateless)),
     "workers": System("d", "two workers", _gateway("d-workers", "http2", workers=2)),

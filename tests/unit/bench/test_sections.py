@@ -26,7 +26,7 @@ def test_all_sections() -> None:
         "authentication": ("gateway", "again", "token", "tokens", "methods", "key"),
         "telemetry": ("router", "gateway", "again", "metrics", "traces-1", "traces", "audit", "telling"),
         "workers": ("gateway", "workers"),
-        "run": ("router", "gateway", "run"),
+        "run": ("router", "gateway", "run", "run-no-page"),
         "stdio": ("http", "stdio", "shared", "direct"),
     }
     assert found["calls"].scenarios == (Scenario(0, 1), Scenario(0, 16), Scenario(65_536, 1), Scenario(65_536, 16))
