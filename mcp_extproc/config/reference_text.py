@@ -275,7 +275,7 @@ MCP_SERVERS: Final = """\
 ## mcp-servers.json
 
 The file that Claude Code, Claude Desktop, Cursor, Windsurf and Gemini CLI use, each
-[in its own way](agents.md#what-agents-write-differently):
+[in its own way](agents.md#what-agents-write-differently); [mcp-servers.json](mcp-servers.md) says what becomes of each key:
 
 ```json
 {

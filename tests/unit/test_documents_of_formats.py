@@ -9,6 +9,7 @@ import pytest
 
 from mcp_extproc.config.kubernetes.documents import KINDS
 from mcp_extproc.config.problems import section_of
+from mcp_extproc.config.server_entry import CLIENT_KEYS, KEYS
 from tests.unit.config.kubernetes.keys import keys
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -25,6 +26,12 @@ def sections() -> dict[str, str]:
 def told(section: str) -> list[str]:
     """The keys in the first column of a table."""
     return [key for cells, _ in _ROW.findall(section) for key in re.findall(r"`([^`]+)`", cells)]
+
+
+def test_every_key_of_agents_files_is_told_once() -> None:
+    named = told((DOCS / "mcp-servers.md").read_text(encoding="utf-8"))
+    at_the_top = ["mcpServers", "servers", "inputs", "mcp.allowed", "mcp.excluded"]
+    assert sorted(named) == sorted([*at_the_top, *KEYS, *CLIENT_KEYS])
 
 
 def test_every_kind_has_a_section() -> None:
