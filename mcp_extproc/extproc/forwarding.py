@@ -7,6 +7,7 @@ kept: what is longest in the answer is the same in all of them.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mcp_extproc.bounded import MIB, Bounded
@@ -90,14 +91,18 @@ def forward(
     if expected is None:
         return _answer(decision, detail, mark, b"", b"", record, headers)
     told, besides = _READS_ALL if expected.reads_json else _READS_EVENTS, b""
-    if expected.call.progress_token is not None or decision.undoing or decision.plan.carried or _says_whose(head):
+    if expected.call.progress_token is not None or decision.undoing or decision.plan.carried or head.trace:
         context = context_of(head, decision.id, decision.carried)
         besides = struct_of(awaited.told_besides(expected, decision.undoing, context))
+    elif head.principal.key:
+        besides = _of_principal(head.principal.key)
     return _answer(decision, detail, mark, told, besides, record, headers)
 
 
-def _says_whose(head: RequestHead) -> bool:
-    return bool(head.trace or head.principal.key)
+@lru_cache(maxsize=4096)
+def _of_principal(key: str) -> bytes:
+    """What is known of a response to a caller that was proven, if nothing else is."""
+    return struct_of({awaited.PRINCIPAL_KEY: key})
 
 
 def forward_and_read(

@@ -111,17 +111,14 @@ class _Methods:
         self._external = authentication.external if authentication is not None else None
         self._has_keys = authentication is not None and authentication.api_keys is not None
         self._oauth = authentication.oauth if authentication is not None else None
+        methods = (self._oauth, self._external, self._mtls, existing)
+        self.are_there = self._has_keys or any(method is not None for method in methods)
+        """Whether there are any."""
         self._issuers = {one.issuer for one in self._oauth.issuers} if self._oauth is not None else set()
 
     def is_like(self, other: _Methods) -> bool:
         """Whether both are the same."""
         return (self._authentication, self._existing) == (other._authentication, other._existing)
-
-    @property
-    def are_there(self) -> bool:
-        """Whether there are any."""
-        methods = (self._oauth, self._external, self._mtls, self._existing)
-        return self._has_keys or any(method is not None for method in methods)
 
     def read(self, metadata: Any) -> Principal:
         """Where several are proven, a key counts before a token, that before what a service says, and a certificate last."""

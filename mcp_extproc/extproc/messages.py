@@ -63,17 +63,24 @@ def without_metadata(raw: bytes) -> tuple[bytes, bytes]:
     Raises:
         Unreadable: it is not a valid message.
     """
-    if raw[:1] not in _HEADS:
+    if (head := _BEFORE_HEAD.match(raw)) is None:
         return raw, b""
-    try:
-        start, size = _sized(raw, 0, raw[0])
-        at = start + size
-        if at >= len(raw) or raw[at] != _METADATA_CONTEXT:
-            return raw, b""
-        start, size = _sized(raw, at, _METADATA_CONTEXT)
-    except (IndexError, ValueError):
-        raise Unreadable("not a ProcessingRequest") from None
-    return raw[:at] + raw[start + size :], raw[start : start + size]
+    at = _end(head)
+    if at == len(raw) or (context := _BEFORE_CONTEXT.match(raw, at)) is None:
+        if at > len(raw):
+            raise Unreadable("not a ProcessingRequest")
+        return raw, b""
+    end = _end(context)
+    if end > len(raw):
+        raise Unreadable("not a ProcessingRequest")
+    return raw[:at] + raw[end:], raw[context.end() : end]
+
+
+def _end(found: re.Match[bytes]) -> int:
+    """Where the field ends whose tag and length were found."""
+    if found[1] is None:
+        raise Unreadable("not a ProcessingRequest")
+    return found.end() + _number(found[1])
 
 
 def read_metadata(raw: bytes) -> pb.Metadata:
@@ -167,13 +174,6 @@ def _sized(raw: bytes, position: int, tag: int) -> tuple[int, int]:
 
 _REQUEST_BODY: Final = pb.ProcessingRequest.REQUEST_BODY_FIELD_NUMBER << 3 | 2
 _RESPONSE_BODY: Final = pb.ProcessingRequest.RESPONSE_BODY_FIELD_NUMBER << 3 | 2
-_HEADS: Final = tuple(
-    bytes((number << 3 | 2,))
-    for number in (
-        pb.ProcessingRequest.REQUEST_HEADERS_FIELD_NUMBER,
-        pb.ProcessingRequest.RESPONSE_HEADERS_FIELD_NUMBER,
-    )
-)
 _METADATA_CONTEXT: Final = pb.ProcessingRequest.METADATA_CONTEXT_FIELD_NUMBER << 3 | 2
 _OF_RESPONSE: Final = tuple(
     bytes((number << 3 | 2,))
@@ -190,6 +190,15 @@ _ENDS_OF_BODY: Final = (b"", _END_OF_STREAM, number_field(2, 0))
 _EMPTY_CONTEXT: Final = bytes((_METADATA_CONTEXT, 0))
 _BARE_ENDS: Final = tuple(bytes((_RESPONSE_BODY, 2)) + _END_OF_STREAM + behind for behind in (b"", _EMPTY_CONTEXT))
 _VARINT: Final = rb"([\x80-\xff]{0,4}[\x00-\x7f])"
+_HEADS: Final = bytes(
+    (
+        pb.ProcessingRequest.REQUEST_HEADERS_FIELD_NUMBER << 3 | 2,
+        pb.ProcessingRequest.RESPONSE_HEADERS_FIELD_NUMBER << 3 | 2,
+    )
+)
+_BEFORE_HEAD: Final = re.compile(b"[" + re.escape(_HEADS) + b"]" + _VARINT + b"?")
+_BEFORE_CONTEXT: Final = re.compile(re.escape(bytes((_METADATA_CONTEXT,))) + _VARINT + b"?")
+"""Without a number the message is cut off."""
 _BEFORE_REQUEST_BODY: Final = re.compile(
     re.escape(bytes((_REQUEST_BODY,))) + _VARINT + re.escape(bytes((_BODY,))) + _VARINT
 )

@@ -44,7 +44,7 @@ ID_KEY: Final = "id_json"
 _TOKEN: Final = "token"  # noqa: S105 - a key
 _UNDO: Final = "undo"
 _TRACE: Final = "trace"
-_PRINCIPAL: Final = "principal"
+PRINCIPAL_KEY: Final = "principal"
 _CARRIED: Final = "carried"
 
 
@@ -129,7 +129,7 @@ def told_besides(expected: Expected, undoing: Effects, context: RequestContext) 
     if context.headers:
         found[_TRACE] = msgspec.json.encode(context.headers).decode()
     if context.principal:
-        found[_PRINCIPAL] = context.principal
+        found[PRINCIPAL_KEY] = context.principal
     if carried := context.carried.get(expected.server):
         found[_CARRIED] = expected.identifiers.hidden(_VERSION + _encode(carried))
     return found
@@ -187,7 +187,7 @@ class Readers:
         )
         trace = _read_pairs(told[_TRACE]) if _TRACE in told else ()
         carried = {kind.server: self._pairs(told[_CARRIED])} if _CARRIED in told else NOTHING_CARRIED
-        return Awaited(expected, undoing, RequestContext(trace, told.get(_PRINCIPAL, ""), expected.id, carried))
+        return Awaited(expected, undoing, RequestContext(trace, told.get(PRINCIPAL_KEY, ""), expected.id, carried))
 
     def _undone(self, told: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         return self._pairs(told[_UNDO]) if _UNDO in told else ()

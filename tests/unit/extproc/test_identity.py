@@ -123,8 +123,9 @@ def test_metadata_is_taken_out_of_messages_with_headers() -> None:
     body = field(4, field(1, b"x")) + field(8, metadata)
     assert messages.without_metadata(body) == (body, b"")
     assert messages.without_metadata(b"") == (b"", b"")
-    with pytest.raises(messages.Unreadable):
-        messages.without_metadata(b"\x12\xff")
+    for cut in (b"\x12", b"\x12\xff", b"\x12\x05ab", field(2, b"ab") + b"\x42", field(2, b"ab") + b"\x42\x05ab"):
+        with pytest.raises(messages.Unreadable):
+            messages.without_metadata(cut)
 
 
 @pytest.mark.parametrize("end", [b"", number_field(2, 1)])
