@@ -16,9 +16,12 @@ from mcp_extproc.config.config_error import ConfigError, Problem, field, is_left
 from mcp_extproc.config.model import GatewayConfig, Server
 from mcp_extproc.config.native import with_variables
 from mcp_extproc.config.problems import problems_of
-from mcp_extproc.config.server_entry import is_off, listed, read_entry
+from mcp_extproc.config.server_entry import is_off, listed, native_hint, read_entry
 from mcp_extproc.config.switches import NamedOnes, names_in
 from mcp_extproc.config.uri_words import scheme_word
+
+_RESTRICTING: Final = ("authentication", "authorization", "rate_limits", "vetting")
+"""Keys of the native format that restrict callers."""
 
 _TELLING: Final = ("command", "url", "httpUrl", "serverUrl", "baseUrl")
 """Keys of an entry that say where its server is."""
@@ -142,8 +145,12 @@ class _Reader:
     def _name_others(self, data: Mapping[str, Any]) -> None:
         if "inputs" in data:
             self.warnings.append("inputs: has no effect, since the gateway can't prompt; use ${VAR} instead")
-        if others := [key for key in data if key not in (self.table, "inputs", "mcp")]:
-            self.warnings.append(f"unknown keys beside {self.table} have no effect: {listed(others)}")
+        for key in _RESTRICTING:
+            if key in data:
+                self._problem((key,), "has no effect here, and without it everybody could call: use the native format")
+        if others := [key for key in data if key not in (self.table, "inputs", "mcp", *_RESTRICTING)]:
+            hint = native_hint(others, GatewayConfig)
+            self.warnings.append(f"unknown keys beside {self.table} have no effect: {listed(others)}{hint}")
 
     def _switched(self, data: Mapping[str, Any]) -> list[NamedOnes]:
         """Gemini CLI's lists of servers that are on or off, in the same file."""

@@ -306,6 +306,8 @@ Nothing is ignored silently:
 - A server that is disabled is not read any further.
 - Some keys are for agents only: {ignored}.
   They have no effect, and one warning for each server lists those that are present. Another one lists unknown keys.
+- `authentication`, `authorization`, `rate_limits` and `vetting` beside `mcpServers` are errors: they are keys of the native
+  format, and without them everybody could call. [`mcp-extproc convert`](convert.md) writes that format.
 - A file of which no server is left is an error; it says what is wrong with each. So are duplicate keys.
 
 Comments (`//`, `/* */`) and trailing commas are read, as by VS Code and Cursor. The same keys can be written as YAML,

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from mcp_extproc.config.base import Model
 from mcp_extproc.config.config_error import Problem, field, quoted
 from mcp_extproc.config.model import GatewayConfig, Server, server_name_problem
 from mcp_extproc.config.problems import problems_of
@@ -129,6 +130,12 @@ def listed(keys: Iterable[str]) -> str:
     """Keys of a file, for a message."""
     shown = [quoted(key) for key in keys]
     return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
+
+
+def native_hint(keys: Iterable[str], section: type[Model]) -> str:
+    """What to do with keys that would have an effect in a section of the native format; empty where there are none."""
+    native = [key for key in keys if key in section.model_fields]
+    return f"; {listed(native)}: only in the native format, which `mcp-extproc convert` writes" if native else ""
 
 
 class _Reader:
@@ -258,9 +265,8 @@ def _ignored(path: tuple[str, str], entry: Mapping[str, Any]) -> Iterable[str]:
     if unknown := _unknown(entry):
         meant = [(key, _meant(key, entry)) for key in unknown[:_LISTED]]
         near = ", ".join(f"{known} for {quoted(key)}" for key, known in meant if known is not None)
-        yield f"{field(path)}: unknown keys have no effect: {listed(unknown)}" + (
-            f"; did you mean {near}?" if near else ""
-        )
+        hint = (f"; did you mean {near}?" if near else "") + native_hint(unknown, Server)
+        yield f"{field(path)}: unknown keys have no effect: {listed(unknown)}{hint}"
 
 
 def _unknown(entry: Mapping[str, Any]) -> list[str]:

@@ -130,6 +130,25 @@ def test_keys_without_effect_are_named_once_per_server() -> None:
     )
 
 
+def test_keys_of_the_native_format() -> None:
+    """Without `credentials` the server would be asked all the same."""
+    [warning] = load_entry({"url": URL, "zzz": 1, "credentials": {"header": {"name": "X", "value": "k"}}}).warnings
+    assert warning == (
+        "mcpServers.a: unknown keys have no effect: zzz, credentials; credentials: only in the native format, which"
+        " `mcp-extproc convert` writes"
+    )
+
+
+@pytest.mark.parametrize("key", ["authentication", "authorization", "rate_limits", "vetting"])
+def test_what_restricts_callers_is_not_left_out(key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(json.dumps({"mcpServers": {"a": {"url": URL}}, key: {}}), "f", {})
+    [problem] = caught.value.problems
+    assert str(problem).endswith(
+        f"{key}: has no effect here, and without it everybody could call: use the native format"
+    )
+
+
 @pytest.mark.parametrize(
     ("keys", "meant"),
     [
