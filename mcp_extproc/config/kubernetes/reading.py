@@ -50,7 +50,9 @@ class Reading:
 
     def as_written(self, problem: Problem) -> Problem:
         """A problem of the configuration, at the field that it comes from."""
-        within = [start for start in self._origins if problem.path.startswith(start)]
+        # What is wrong with two servers has no path, and begins with the first of them.
+        place = problem.path or problem.message
+        within = [start for start in self._origins if place.startswith(start)]
         if not within:
             return problem
         document, path = self._origins[max(within, key=len)]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mcp_extproc.config import ConfigError, Loaded, Server, loads
+from mcp_extproc.config import Loaded, Server, loads
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.gateway.catalog import Catalog
 from tests.unit.config.kubernetes.support import (
@@ -20,7 +20,6 @@ from tests.unit.config.kubernetes.support import (
     quiet,
     route,
     secret,
-    text_of,
 )
 
 GITHUB = """
@@ -377,9 +376,13 @@ def test_problems(documents: list[dict[str, Any]], problem: str) -> None:
 
 
 def test_the_same_prefix_twice() -> None:
-    text = text_of(*registered("a", prefix="x_"), *registered("b", prefix="x_"))
-    with pytest.raises(ConfigError, match=r"servers\.b and servers\.a both have the same prefix"):
-        loads(text, "kuadrant.yaml", {})
+    both = (*registered("a", prefix="x_"), *registered("b", prefix="x_"))
+    same = "servers.b and servers.a both have the same prefix: set another `prefix`"
+    assert error_of(*both) == f"MCPServerRegistration default/b metadata.name: {same}"
+    begun = (*registered("a", prefix="x_y_"), *registered("b", prefix="x_"))
+    assert error_of(*begun).startswith(
+        "MCPServerRegistration default/b metadata.name: servers.b and servers.a: a name that"
+    )
 
 
 def test_what_has_no_effect_is_named() -> None:
