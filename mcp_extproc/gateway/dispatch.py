@@ -80,7 +80,7 @@ class Gateway:
             Sealer(secret, previous),
             identifiers,
             memory,
-            learns_names=config.collects,
+            learns_names=config.collects_always,  # labels need them, the status page does not
             reads_all_answers=config.telemetry.answers == "all",
         )
         self._callers = HandshakeCallers(self._services)
