@@ -44,6 +44,7 @@ async def test_serves_an_existing_mcp_servers_file(tmp_path: Path, alpha: Script
             2,
             "2025-11-25",
         )
+        assert ready["status_page"].startswith("http://127.0.0.1:")
         got = alpha.calls("tools/list")[0]
         assert got.path == "/mcp/deep?key=k1"
         assert (got.headers["x-one"], got.headers["authorization"]) == ("one", "Bearer k1")
