@@ -316,7 +316,7 @@ async def test_a_choice_that_can_not_be(stage: Stage) -> None:
 
 
 async def test_what_no_endpoint_has(stage: Stage) -> None:
-    for path in ("/mcp/nobody", "/mcp/readonly/", "/mcp/READONLY", "/mcp/readonly/streams", "/virtual/readonly"):
+    for path in ("/mcp/nobody", "/mcp/READONLY", "/mcp/readonly/streams", "/virtual/readonly"):
         refused = await stage.ask({"path": path}, "tools/list")
         assert (refused.status, refused.error["message"]) == (404, NOTHING_HERE), path
 

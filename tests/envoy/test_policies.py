@@ -118,7 +118,8 @@ def test_without_policies_nothing_is_added(tmp_path: Path) -> None:
     resources = rendered(tmp_path)
     routes = managers(resources)["mcp"]["routeConfig"]["virtualHosts"][0]["routes"]
     assert [route["name"] for route in routes] == [
-        "mcp/a", "mcp/endpoint/streams", "mcp/endpoint/events", "mcp/endpoint", "mcp/other",
+        "mcp/a", "mcp/endpoint/streams", "mcp/endpoint/events", "mcp/endpoint",
+        "mcp/slash/endpoint/preflight", "mcp/slash/endpoint/query", "mcp/slash/endpoint", "mcp/other",
     ]  # fmt: skip
     assert [cluster["name"] for cluster in resources["clusters"]] == ["mcp/a", "mcp_extproc", "mcp_nowhere"]
     assert "requestAttributes" not in json.dumps(managers(resources)["mcp"])
@@ -139,6 +140,9 @@ def test_a_request_that_passed_undecided_goes_nowhere(tmp_path: Path) -> None:
         "mcp_judge/endpoint/streams",
         "mcp_judge/endpoint/events",
         "mcp_judge/endpoint",
+        "mcp/slash/endpoint/preflight",
+        "mcp/slash/endpoint/query",
+        "mcp/slash/endpoint",
         "mcp/other",
     ]
     keys = [[m["path"][0]["key"] for m in route["match"].get("dynamicMetadata", [])] for route in routes]
@@ -147,10 +151,7 @@ def test_a_request_that_passed_undecided_goes_nowhere(tmp_path: Path) -> None:
         ["server", "forwarded"],
         *[["shown", "server"]] * 2,
         *[["shown"]] * 3,
-        [],
-        [],
-        [],
-        [],
+        *[[]] * 7,
     ]
     assert [route["route"]["cluster"] for route in routes[:10]] == ["mcp/a", "mcp/a", *["mcp_nowhere"] * 8]
     [nowhere] = [cluster for cluster in resources["clusters"] if cluster["name"] == "mcp_nowhere"]

@@ -24,8 +24,8 @@ from mcp_extproc.envoy.attach.target import (
     check_routes,
     check_well_known,
     choose_manager,
-    has_route_for,
     managers,
+    may_serve,
     virtual_hosts,
 )
 from mcp_extproc.envoy.attach.warnings import cautions
@@ -155,7 +155,7 @@ def _turn_off(parts: Pieces, theirs: list[Object], verifies_tokens: bool, choice
         raise CannotAttach(_TWO_LAYERS.format(", ".join(tokens)))
     authenticating = [filter_name(item) for item in theirs if AUTHENTICATION & kinds(item)]
     off = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
-    for route in (*parts.documents, *(route for _, redirects in parts.redirects for route in redirects)):
+    for route in (*parts.documents, *(route for redirects in parts.redirects for route in redirects)):
         route.setdefault("typed_per_filter_config", {}).update({name: dict(off) for name in authenticating})
     if choice.without_jwt_authn:
         for route in parts.routes:
@@ -211,10 +211,7 @@ def _add_to_manager(target: Target, hosts: list[Object], parts: Pieces, where: P
 def _redirects(parts: Pieces, host: Object) -> list[Object]:
     """Those that take nothing that others serve."""
     return [
-        route
-        for endpoint, redirects in parts.redirects
-        for route in redirects
-        if endpoint.domains or endpoint.headers or not has_route_for(host, route["match"]["path"])
+        route for redirects in parts.redirects for route in redirects if not may_serve(host, route["match"]["path"])
     ]
 
 

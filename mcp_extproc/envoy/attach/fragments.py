@@ -81,7 +81,7 @@ def _endpoint(config: GatewayConfig, layout: Layout) -> dict[str, Any]:
         "last_http_filters": parts.last_filters,
         "routes": parts.routes,
         "well_known_routes": parts.documents,
-        "redirect_routes": [route for _, redirects in parts.redirects for route in redirects],
+        "redirect_routes": [route for redirects in parts.redirects for route in redirects],
         "early_header_mutation_extensions": parts.early,
         "access_log": parts.logs,
         "rate_limits": parts.rate_limits,

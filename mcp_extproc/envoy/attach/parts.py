@@ -54,7 +54,7 @@ class Pieces:
     """First routes of the virtual host."""
     documents: list[Object]
     """Routes in front of these: what clients are told about authentication, which has no filter."""
-    redirects: list[tuple[Endpoint, list[Object]]]
+    redirects: list[list[Object]]
     """Routes to each endpoint, behind these: from its path with another ending."""
     early: list[Object]
     """``early_header_mutation_extensions``: they take headers that filters of ours write."""
@@ -104,9 +104,7 @@ def pieces(config: GatewayConfig, layout: Layout, judging: Judging) -> Pieces:
             *_routes(config, layout, names, marker["name"], judging),
         ],
         documents=[_without_empty(plain(route)) for route in told],
-        redirects=[
-            (endpoint, [plain(route) for route in trailing_slash.redirects(endpoint)]) for endpoint in endpoints(config)
-        ],
+        redirects=[[plain(route) for route in trailing_slash.redirects(endpoint)] for endpoint in endpoints(config)],
         early=[{**plain(item), "name": EARLY} for item in proven.early(_early(config))],
         rate_limits=[plain(item) for item in rate_limits.descriptors(config)],
         mappers=[plain(mapper) for mapper in local_replies.endpoint_replies(config)],

@@ -160,9 +160,22 @@ def check_routes(host: Object, path: str, key: str = "listen.path") -> None:
             )
 
 
-def has_route_for(host: Object, path: str) -> bool:
-    """Whether a route of a virtual host was made for a path."""
-    return any(_is_for(object_at(route, "match"), path) for route in objects(host, "routes"))
+def may_serve(host: Object, path: str) -> bool:
+    """Whether a route of a virtual host may take requests to a path, among others or alone."""
+    return any(_may_take(object_at(route, "match"), path) for route in objects(host, "routes"))
+
+
+def _may_take(match: Object, path: str) -> bool:
+    if get(match, "connect_matcher") is not None:
+        return False
+    text = path if is_true(get(match, "case_sensitive", True)) else path.lower()
+    if (exact := get(match, "path")) is not None:
+        return str(exact) == path or str(exact).lower() == text
+    if (prefix := get(match, "prefix") or get(match, "path_separated_prefix")) is not None:
+        return path.startswith(str(prefix)) or text.startswith(str(prefix).lower())
+    pattern = get(object_at(match, "safe_regex"), "regex")
+    # What can't be told is theirs.
+    return pattern is None or _matches(str(pattern), path, unreadable=True)
 
 
 def check_domains(hosts: list[Object], domains: Collection[str], key: str) -> None:
@@ -220,11 +233,12 @@ def _is_for(match: Object, path: str) -> bool:
     return pattern is not None and _matches(str(pattern), path) and not _matches(str(pattern), "/any-other-path")
 
 
-def _matches(pattern: str, path: str) -> bool:
+def _matches(pattern: str, path: str, *, unreadable: bool = False) -> bool:
+    """Whether an expression matches a path. Envoy's (RE2) are not all valid in Python."""
     try:
         return re.fullmatch(pattern, path) is not None
     except re.error:
-        return False  # Envoy's expressions (RE2) are not all valid in Python; such a route stays behind the gateway's.
+        return unreadable
 
 
 def _has_all(target: Target, names: tuple[str, ...]) -> bool:

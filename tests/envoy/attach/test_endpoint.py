@@ -478,11 +478,14 @@ def test_a_host_that_no_virtual_host_has() -> None:
 def test_a_route_for_other_paths_too_is_no_conflict(match: Data) -> None:
     manager = manager_of(loaded(attached(bootstrap(routes=[{"name": "theirs", "match": match}]))))
     # What they serve with a slash at the end stays theirs.
-    is_taken = match in ({"prefix": "/mcp/"}, {"path": "/mcp/"}, {"safe_regex": {"regex": "/mcp/.*"}})
+    is_free = match in (
+        {"path": "/MCP"}, {"path": "/"}, {"path_separated_prefix": "/api"}, {"safe_regex": {"regex": "/[a-z-]+"}},
+        {"connect_matcher": {}},
+    )  # fmt: skip
     redirects = ["mcp/slash/endpoint/preflight", "mcp/slash/endpoint/query", "mcp/slash/endpoint"]
     assert [route["name"] for route in manager["route_config"]["virtual_hosts"][0]["routes"]] == [
         "mcp/upgrade", "mcp/notes", "mcp/endpoint/streams", "mcp/endpoint/events", "mcp/endpoint",
-        *([] if is_taken else redirects), "theirs",
+        *(redirects if is_free else []), "theirs",
     ]  # fmt: skip
 
 
@@ -680,11 +683,8 @@ def _pasted(data: Data, parts: Data, order: list[str]) -> Data:
         *parts["last_http_filters"], *theirs[last:],
     ]  # fmt: skip
     manager.setdefault("local_reply_config", {}).setdefault("mappers", [])[:0] = parts["local_reply_mappers"]
-    off = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
-    authenticating = {item["name"]: off for item in theirs if item["name"] == "their.jwt_authn"}
-    for route in parts["redirect_routes"]:
-        route["typed_per_filter_config"] = {**authenticating}
-    manager["route_config"]["virtual_hosts"][0]["routes"][:0] = [*parts["routes"], *parts["redirect_routes"]]
+    # Without `redirect_routes`: something else is served there.
+    manager["route_config"]["virtual_hosts"][0]["routes"][:0] = parts["routes"]
     resources["clusters"] = [*resources.get("clusters", []), *parts["clusters"]]
     resources["listeners"] += parts["listeners"]
     return result

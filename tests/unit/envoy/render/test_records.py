@@ -42,7 +42,7 @@ def loggers(envoy: Any) -> list[Any]:
     return [one for one in logs if one["name"] == "envoy.access_loggers.http_grpc"]
 
 
-@pytest.mark.parametrize("sections", [{}, {"telemetry": {"answers": "all"}}, {"status": {"address": "127.0.0.1:1"}}])
+@pytest.mark.parametrize("sections", [{}, {"telemetry": {"answers": "all"}}])
 def test_what_is_off_is_not_there(sections: Any) -> None:
     envoy = rendered(sections)
     assert loggers(envoy) == []
