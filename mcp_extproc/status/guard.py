@@ -42,11 +42,12 @@ HEADERS: Final = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def refusal(method: str, headers: Mapping[str, str]) -> str | None:
+def refusal(method: str, path: str, headers: Mapping[str, str]) -> str | None:
     """Why a request is refused; ``None`` if it is not.
 
     Args:
         method: of HTTP.
+        path: of the URL.
         headers: of the request.
     """
     host = headers.get("host", "")
@@ -56,7 +57,11 @@ def refusal(method: str, headers: Mapping[str, str]) -> str | None:
     if origin is not None and origin != f"http://{host}":
         return "it comes from another origin"
     site, changes_nothing = headers.get("sec-fetch-site", "none"), method in ("GET", "HEAD")
-    is_link = changes_nothing and headers.get("sec-fetch-mode") == "navigate"
+    # A link leads to the page. All else may do something: for /events records are made, if only for a frame that stays empty.
+    is_document = (
+        headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest", "document") == "document"
+    )
+    is_link = changes_nothing and path == "/" and is_document
     if site not in ("none", "same-origin") and not is_link:
         return "it comes from another site"
     if not changes_nothing:
@@ -80,7 +85,7 @@ def _is_here(host: str) -> bool:
 @web.middleware
 async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuses what is not for the page."""
-    if (why := refusal(request.method, request.headers)) is not None:
+    if (why := refusal(request.method, request.path, request.headers)) is not None:
         raise web.HTTPForbidden(text=f"Refused: {why}.\n")
     return await handler(request)
 

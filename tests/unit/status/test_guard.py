@@ -25,7 +25,7 @@ MINE = {**HOST, "origin": "http://127.0.0.1:9901", "sec-fetch-site": "same-origi
     ],
 )
 def test_who_is_let_in(method: str, headers: Mapping[str, str]) -> None:
-    assert refusal(method, headers) is None
+    assert refusal(method, "/", headers) is None
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,15 @@ def test_who_is_let_in(method: str, headers: Mapping[str, str]) -> None:
     ],
 )
 def test_who_is_not(method: str, headers: Mapping[str, str], why: str) -> None:
-    assert why in (refusal(method, headers) or "")
+    assert why in (refusal(method, "/", headers) or "")
+
+
+@pytest.mark.parametrize(
+    ("path", "destination"), [("/events", "document"), ("/state", "document"), ("/", "iframe"), ("/events", "iframe")]
+)
+def test_links_lead_to_the_page_alone(path: str, destination: str) -> None:
+    navigation = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": destination}
+    assert "another site" in (refusal("GET", path, HOST | navigation) or "")
 
 
 def test_nothing_inline_and_nothing_foreign_is_ever_allowed() -> None:
