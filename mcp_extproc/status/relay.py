@@ -24,6 +24,9 @@ from mcp_extproc.status.known import Way
 
 MAX_REQUEST_BYTES: Final = 4 << 20
 
+MAX_HELD_BYTES: Final = 32 << 20
+"""Of all requests together that have no answer yet."""
+
 _CONNECT_SECONDS: Final = 5.0
 _PIECE: Final = 1 << 16
 
@@ -40,46 +43,63 @@ _BACK: Final = ("content-type", "mcp-session-id", "mcp-protocol-version", "www-a
 """Headers that come back."""
 
 
-async def relayed(request: web.Request, way: Way, http: aiohttp.ClientSession) -> web.StreamResponse:
-    """Take a request to an endpoint, and its answer back as it comes.
+class Relay:
+    """Takes requests to endpoints, and their answers back."""
 
-    Args:
-        request: the page's; :data:`SELF_HEADER` names the headers that go on.
-        way: the endpoint.
-        http: for requests to it.
-    """
-    body = await request.read()
-    names = [name.strip().lower() for name in request.headers.get(SELF_HEADER, "").split(",")]
-    headers = _onward(request, names) | way.headers | {"host": urlsplit(way.url).netloc}
-    url = URL(f"{urlsplit(way.url).scheme}://{TcpAddress(way.host, way.port)}{urlsplit(way.url).path}", encoded=True)
-    try:
-        async with http.request(
+    def __init__(self) -> None:
+        # Answers are as long as they are, and as late: whoever waits leaves when that is too long.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
+        self._http = aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
+        self._held = 0
+        """Bytes of requests that have no answer yet."""
+
+    async def close(self) -> None:
+        """Take no more."""
+        await self._http.close()
+
+    async def take(self, request: web.Request, way: Way) -> web.StreamResponse:
+        """Take a request to an endpoint, and its answer back as it comes.
+
+        Args:
+            request: the page's; :data:`SELF_HEADER` names the headers that go on.
+            way: the endpoint.
+        """
+        size = request.content_length
+        if size is None and request.can_read_body:
+            raise web.HTTPLengthRequired(text="A request with a body has a Content-Length.\n")
+        if self._held + (size or 0) > MAX_HELD_BYTES:
+            raise web.HTTPServiceUnavailable(text="Other requests wait for their answers already.\n")
+        self._held += size or 0
+        try:
+            return await self._taken(request, way)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise web.HTTPBadGateway(
+                text=f"The gateway does not answer at {TcpAddress(way.host, way.port)}: {error}"
+            ) from None
+        finally:
+            self._held -= size or 0
+
+    async def _taken(self, request: web.Request, way: Way) -> web.StreamResponse:
+        body = await request.read()
+        names = [name.strip().lower() for name in request.headers.get(SELF_HEADER, "").split(",")]
+        headers = _onward(request, names) | way.headers | {"host": urlsplit(way.url).netloc}
+        place = f"{urlsplit(way.url).scheme}://{TcpAddress(way.host, way.port)}{urlsplit(way.url).path}"
+        async with self._http.request(
             request.method,
-            url,
+            URL(place, encoded=True),
             data=body or None,
             headers=headers,
             ssl=_trusting(way),
             allow_redirects=False,
             skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
         ) as answer:
-            response = web.StreamResponse(status=answer.status, headers={
-                name: answer.headers[name] for name in _BACK if name in answer.headers
-            })  # fmt: skip
+            back = {name: answer.headers[name] for name in _BACK if name in answer.headers}
+            response = web.StreamResponse(status=answer.status, headers=back)
             await response.prepare(request)
             async for piece in answer.content.iter_chunked(_PIECE):
                 await response.write(piece)
             await response.write_eof()
             return response
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise web.HTTPBadGateway(
-            text=f"The gateway does not answer at {TcpAddress(way.host, way.port)}: {error}"
-        ) from None
-
-
-def client() -> aiohttp.ClientSession:
-    """For :func:`relayed`. Answers are as long as they are, and as late: whoever waits leaves when that is too long."""
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
-    return aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
 
 
 def _onward(request: web.Request, names: Sequence[str]) -> dict[str, str]:

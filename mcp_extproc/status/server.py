@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib.resources import files
 from typing import Any, Final
 
@@ -16,9 +17,10 @@ from mcp_extproc.status.board import CALLS, Board
 from mcp_extproc.status.guard import guarded, with_headers
 from mcp_extproc.status.known import UNWATCHED, WATCHED, Known
 from mcp_extproc.status.numbers import Numbers
-from mcp_extproc.status.relay import MAX_REQUEST_BYTES, client, relayed
+from mcp_extproc.status.relay import MAX_REQUEST_BYTES, Relay
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.collector.http_server import HttpServer
 from mcp_extproc.telemetry.collector.scrape import exposed
 from mcp_extproc.telemetry.collector.spec import Collected
 from mcp_extproc.telemetry.collector.workers import Workers
@@ -34,6 +36,17 @@ LINGER_SECONDS: Final = 20.0
 """For which records go on to come after the last one who looked has left, as for a page that is loaded again."""
 
 MAX_WATCHERS: Final = 64
+
+UNREAD_SECONDS: Final = 20.0
+"""After which somebody is taken for gone who reads nothing: records come, and servers are asked, while anybody looks."""
+
+SHOWN_SECONDS: Final = 0.5
+"""For which what is shown is not made again, however many look."""
+
+ENVOY_SECONDS: Final = 1.0
+"""For which Envoy is not asked again for programs that look once."""
+
+_SHUTDOWN_SECONDS: Final = 0.5
 
 _CALLS_AT_ONCE: Final = 200
 
@@ -63,6 +76,11 @@ class StatusPage:
         self._board = Board(time.time())
         self._known: Known | None = None
         self._envoy: dict[str, Any] | None = None
+        self._asking = asyncio.Lock()
+        self._asked_at = -math.inf
+        self._shown_at = -math.inf
+        self._shown_as: tuple[object, object] | None = None
+        self._shown_text = msgspec.Raw()
         self._watchers = 0
         self._watched = False
         """Whether Envoy and the supervisor were told that somebody looks."""
@@ -85,25 +103,24 @@ class StatusPage:
         """Serve."""
         self._metrics = metrics
         self._workers = workers
-        self._http = client()
+        self._relay = Relay()
         application = web.Application(middlewares=[guarded], client_max_size=MAX_REQUEST_BYTES)
         application.on_response_prepare.append(with_headers)
         application.router.add_get("/events", self._events)
         application.router.add_get("/state", self._state)
         application.router.add_get("/metrics", self._scraped)
-        application.router.add_route("POST", "/relay/{way:.*}", self._relay)
-        application.router.add_route("DELETE", "/relay/{way:.*}", self._relay)
+        application.router.add_route("POST", "/relay/{way:.*}", self._relayed)
+        application.router.add_route("DELETE", "/relay/{way:.*}", self._relayed)
         application.router.add_get("/{name:[a-z-]*(?:[.][a-z]+)?}", self._file)
-        self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
-        await self._runner.setup()
-        await web.SockSite(self._runner, socket.socket(fileno=self._at.descriptor)).start()
+        self._server = HttpServer(application, _SHUTDOWN_SECONDS)
+        await self._server.start(sock=socket.socket(fileno=self._at.descriptor))
         self._tasks.keep("look_at_envoy", self._look)
 
     async def stop(self) -> None:
         """Serve no longer."""
         await self._tasks.close()
-        await self._runner.cleanup()
-        await self._http.close()
+        await self._server.stop()
+        await self._relay.close()
         if self._numbers is not None:
             if self._at.records_on_demand:
                 await self._numbers.watch(on=False)
@@ -144,6 +161,12 @@ class StatusPage:
             if on:  # what came before has a gap behind it
                 self._board = Board(time.time())
 
+    async def _ask_envoy(self) -> None:
+        async with self._asking:
+            if self._numbers is not None and time.monotonic() - self._asked_at >= ENVOY_SECONDS:
+                self._envoy = await self._numbers.read()
+                self._asked_at = time.monotonic()
+
     async def _read_numbers(self) -> None:
         if self._numbers is None:
             return
@@ -168,8 +191,8 @@ class StatusPage:
 
     async def _state(self, _: web.Request) -> web.StreamResponse:
         """All at once, for programs. It does not count as somebody who looks on."""
-        if not self._watched and self._numbers is not None:
-            self._envoy = await self._numbers.read()
+        if not self._watched:
+            await self._ask_envoy()
         shown = {"known": self._known, "state": self._shown(), "calls": self._board.calls_after(0, CALLS)}
         return web.Response(body=msgspec.json.encode(shown), content_type="application/json")
 
@@ -182,31 +205,42 @@ class StatusPage:
         self._changed.set()
         try:
             await response.prepare(request)
-            await self._send(response)
-        except ConnectionError:
-            pass  # they have left
+            async for event in self._changes_shown():
+                async with asyncio.timeout(UNREAD_SECONDS):
+                    await response.write(event)
+        except (ConnectionError, TimeoutError):  # they have left, or do not read
+            if request.transport is not None:
+                request.transport.abort()
         finally:
             self._watchers -= 1
             self._changed.set()
         return response
 
-    async def _send(self, response: web.StreamResponse) -> None:
+    async def _changes_shown(self) -> AsyncIterator[bytes]:
         known: Known | None = None
         board, number = None, 0
         while True:
             if self._known is not known:
                 known = self._known
-                await response.write(_event("known", known))
+                yield _event("known", known)
             if self._board is not board:
                 board, number = self._board, 0
-                await response.write(_event("begin", {"since": board.since}))
-            await response.write(_event("state", self._shown()))
+                yield _event("begin", {"since": board.since})
+            yield _event("state", self._shown())
             if calls := board.calls_after(number, _CALLS_AT_ONCE):
                 number = board.number
-                await response.write(_event("calls", calls))
+                yield _event("calls", calls)
             await asyncio.sleep(TURN_SECONDS)
 
-    def _shown(self) -> dict[str, Any]:
+    def _shown(self) -> msgspec.Raw:
+        """What is shown to all who look."""
+        of, at = (self._board, self._known), time.monotonic()
+        if self._shown_as != of or at - self._shown_at >= SHOWN_SECONDS:
+            self._shown_as, self._shown_at = of, at
+            self._shown_text = msgspec.Raw(msgspec.json.encode(self._made()))
+        return self._shown_text
+
+    def _made(self) -> dict[str, Any]:
         now = time.time()
         return {
             "now": now,
@@ -221,12 +255,12 @@ class StatusPage:
         assert self._known is not None
         return {server.name: self._board.of_server(server.name, now) for server in self._known.servers}
 
-    async def _relay(self, request: web.Request) -> web.StreamResponse:
+    async def _relayed(self, request: web.Request) -> web.StreamResponse:
         ways = [] if self._known is None else self._known.ways
         way = next((one for one in ways if one.name == request.match_info["way"]), None)
         if way is None:
             raise web.HTTPNotFound(text="There is no such endpoint.\n")
-        return await relayed(request, way, self._http)
+        return await self._relay.take(request, way)
 
 
 def _event(name: str, data: object) -> bytes:

@@ -139,6 +139,7 @@ class Collector:
         self._had_problem = False
         self._received: Received | None = None
         self._envoy: Envoy | None = None
+        self._asked: asyncio.Task[str] | None = None
         self.workers = Workers(lambda report: self._intake.take_report(report), time.time)
         """What they are, and have told."""
         self.workers.restarts = told.restarts
@@ -256,7 +257,12 @@ class Collector:
     # -- Metrics ----------------------------------------------------------------------------------------------------------
 
     async def _all_metrics(self) -> str:
-        """As Prometheus reads them: ours, and Envoy's where it is ours."""
+        """As Prometheus reads them: ours, and Envoy's where it is ours. They are made once for all who ask meanwhile."""
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.create_task(self._made_metrics())
+        return await asyncio.shield(self._asked)
+
+    async def _made_metrics(self) -> str:
         envoys = "" if self._envoy is None else await self._envoy.metrics()
         return exposition(self._families()) + envoys
 

@@ -8,9 +8,12 @@ from typing import Final
 from aiohttp import web
 
 from mcp_extproc.address import TcpAddress
+from mcp_extproc.telemetry.collector.http_server import HttpServer
 from mcp_extproc.telemetry.prometheus import CONTENT_TYPE
 
 PATH: Final = "/metrics"
+
+_SHUTDOWN_SECONDS: Final = 1.0
 
 
 class Scrape:
@@ -24,7 +27,9 @@ class Scrape:
     def __init__(self, address: TcpAddress, metrics: Callable[[], Awaitable[str]]) -> None:
         self._address = address
         self._metrics = metrics
-        self._runner: web.AppRunner | None = None
+        application = web.Application()
+        application.router.add_get(PATH, self._answer)
+        self._server = HttpServer(application, _SHUTDOWN_SECONDS)
 
     async def start(self) -> int:
         """Serve. Returns the port.
@@ -32,18 +37,11 @@ class Scrape:
         Raises:
             OSError: it can't listen there.
         """
-        application = web.Application()
-        application.router.add_get(PATH, self._answer)
-        self._runner = web.AppRunner(application, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._address.host, self._address.port).start()
-        port: int = self._runner.addresses[0][1]
-        return port
+        return await self._server.start(host=self._address.host, port=self._address.port)
 
     async def close(self) -> None:
         """Serve no longer."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._server.stop()
 
     async def _answer(self, _: web.Request) -> web.Response:
         return exposed(await self._metrics())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import ssl
@@ -16,10 +17,11 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from mcp_extproc.status import server
+from mcp_extproc.status import relay, server
 from mcp_extproc.status.guard import HEADERS, SELF_HEADER
 from mcp_extproc.status.known import UNWATCHED, WATCHED, Known, Way
 from mcp_extproc.status.server import StatusPage
+from mcp_extproc.telemetry.collector import http_server
 from mcp_extproc.telemetry.collector.spec import Collected, PageAt
 from mcp_extproc.telemetry.collector.workers import Workers
 from tests.support.tls import Authority
@@ -225,6 +227,59 @@ async def test_only_the_certificate_of_the_listener_is_trusted(tmp_path: Path, t
         async with served.http.post(f"{served.url}/relay/", data=b"{}", headers=headers) as response:
             assert response.status == status
     assert len(asked) == (status == 200)
+
+
+async def test_what_is_held_of_requests_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "MAX_HELD_BYTES", 10)
+    async with serving() as served, endpoint() as (way, asked):
+        served.page.learn(msgspec.json.encode(known(way)))
+        headers = {SELF_HEADER: ""}
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"x"
+
+        for body, status in ((b"x" * 11, 503), (pieces(), 411), (b"x" * 10, 200), (b"x" * 10, 200)):
+            async with served.http.post(f"{served.url}/relay/", data=body, headers=headers) as response:
+                assert response.status == status
+    assert len(asked) == 2
+
+
+async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Descriptors and memory are the audit's, too."""
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 3)
+    async with serving() as served, asyncio.TaskGroup() as group:
+        port = int(served.url.rpartition(":")[2])
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+        ended = [group.create_task(reader.read(1)) for reader, _ in silent]
+        await eventually(
+            lambda: sum(task.done() for task in ended), "too many are closed", until=lambda number: number == 7
+        )
+        for _, writer in silent:
+            writer.close()
+        await eventually(lambda: all(task.done() for task in ended), "the others are closed")
+        assert (await served.get("state"))[0] == 200
+
+
+async def test_who_reads_nothing_is_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "UNREAD_SECONDS", 0.05)
+    monkeypatch.setattr(server, "TURN_SECONDS", 0.0)
+    async with serving() as served:
+        served.page.learn(msgspec.json.encode(msgspec.structs.replace(known(), given="x" * (32 << 20))))
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rpartition(":")[2]))
+        writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.read(1)
+        await eventually(lambda: served.page._watchers == 0, "it is taken for gone")
+        writer.close()
+
+
+async def test_what_many_look_at_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "SHOWN_SECONDS", 3600.0)
+    async with serving() as served:
+        served.page.show(CALL)
+        texts = {(await served.get("state"))[1] for _ in range(3)}
+        assert len(texts) == 1
+        served.page.learn(msgspec.json.encode(known()))
+        assert (await served.get("state"))[1] not in texts
 
 
 async def test_nothing_is_passed_on_to_other_places() -> None:

@@ -32,16 +32,22 @@ class Endpoint:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(self._head)
         try:
-            while self._more and not reader.at_eof():
+            async for _ in self._pauses(reader):
                 writer.write(self._more)
                 await writer.drain()
                 self.sent += len(self._more)
-                await asyncio.sleep(self._seconds)
         except ConnectionError:
             pass
         finally:
             self.left.set()
             writer.close()
+
+    async def _pauses(self, reader: asyncio.StreamReader) -> AsyncIterator[None]:
+        for _ in range(100_000 if self._more else 0):
+            if reader.at_eof():
+                return
+            yield
+            await asyncio.sleep(self._seconds)
 
 
 @asynccontextmanager

@@ -1,0 +1,65 @@
+"""HTTP servers in the collector's process: whoever connects can't take the descriptors and the memory that the audit needs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from aiohttp import web
+
+MAX_CONNECTIONS: Final = 256
+"""Of one server. More are closed at once."""
+
+SILENT_SECONDS: Final = 15.0
+"""After which a connection is closed that asks nothing."""
+
+
+class _Refused(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close it."""
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+class HttpServer:
+    """An application that is served.
+
+    Args:
+        application: it.
+        shutdown_seconds: for requests under way when it ends.
+    """
+
+    def __init__(self, application: web.Application, shutdown_seconds: float) -> None:
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            handler_cancellation=True,
+            keepalive_timeout=SILENT_SECONDS,
+            shutdown_timeout=shutdown_seconds,
+        )
+        self._server: asyncio.Server | None = None
+
+    async def start(self, **where: Any) -> int:
+        """Serve. Returns the port.
+
+        Args:
+            where: for :meth:`asyncio.loop.create_server`: ``host`` and ``port``, or ``sock``.
+
+        Raises:
+            OSError: it can't listen there.
+        """
+        await self._runner.setup()
+        self._server = await asyncio.get_running_loop().create_server(self._protocol, **where)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def stop(self) -> None:
+        """Serve no longer."""
+        if self._server is not None:
+            self._server.close()
+        await self._runner.cleanup()
+
+    def _protocol(self) -> asyncio.Protocol:
+        server = self._runner.server
+        assert server is not None
+        return server() if len(server.connections) < MAX_CONNECTIONS else _Refused()
