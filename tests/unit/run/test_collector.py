@@ -147,7 +147,8 @@ async def test_for_a_page_that_nobody_looks_at_there_is_no_process(
     async with aiohttp.ClientSession() as http:
         async with http.get(page.url) as response:
             assert response.status == 200
-        first = collector.pid
+        # It answers as soon as it runs, and its id is known here a little later.
+        first = await eventually(lambda: collector.pid, "its process")
         assert first is not None
         async with http.get(f"{page.url}state") as response:
             assert (await response.json())["known"]["file"] == "gateway.yaml"
