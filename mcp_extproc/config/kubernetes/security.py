@@ -90,7 +90,12 @@ def _remote(reading: Reading, route: AttachedRoute, remote: RemoteJwks) -> dict[
         ("backendSettings", remote.backend_settings),
     ):
         if value:
-            reading.refuse(route.document, [*path, key], "is not supported: the keys come from the host in uri")
+            reading.refuse(
+                route.document,
+                [*path, key],
+                "is not supported: the keys come from the host in uri, with the system's authorities; leave it out and give a"
+                " uri that is reached from here, or put the keys into localJWKS",
+            )
     for ours, theirs in (("uri", "uri"), ("refresh", "cacheDuration")):
         native: FieldPath = [*route.at, "authentication", "oauth", "issuers", 0, "jwks", ours]
         reading.comes_from(native, route.document, [*path, theirs])
