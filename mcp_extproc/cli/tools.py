@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from mcp_extproc.mcp.jsontext import Members
 
 _TOOL_ERROR = 3
-
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""A header's name (RFC 9110 section 5.6.2)."""
 
 
 def is_url(ctx: click.Context, param: click.Parameter, url: str) -> str:
@@ -41,11 +37,13 @@ def is_url(ctx: click.Context, param: click.Parameter, url: str) -> str:
 
 
 def _headers_in(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[tuple[str, str]]:
+    from mcp_extproc.config.values import is_header_name
+
     found = []
     for value in values:
         name, mark, text = value.partition(":")
         # The value may be a token: it is not repeated.
-        if not mark or not _NAME.fullmatch(name):
+        if not mark or not is_header_name(name):
             raise click.BadParameter("expected 'Name: value'", ctx, param)
         if not (text := text.strip()).isprintable():
             raise click.BadParameter(f"the value of {name} has characters that no header can have", ctx, param)

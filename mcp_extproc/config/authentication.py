@@ -22,7 +22,7 @@ from mcp_extproc.config.base import Model
 from mcp_extproc.config.client_keys import key_problems
 from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.jwks import Algorithm, usable_keys
-from mcp_extproc.config.values import Seconds
+from mcp_extproc.config.values import Seconds, is_header_name
 from mcp_extproc.contract import KEY_HEADER
 
 _URL_CHARACTERS = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
@@ -249,7 +249,6 @@ class OAuth(Model):
         return self
 
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 section 5.6.2."""
 _PARAMETER = re.compile(r"[A-Za-z0-9._~-]+")
 
@@ -293,7 +292,7 @@ _NOT_FOR_KEYS: Final = frozenset({
 
 def _free_header(value: str, example: str) -> str:
     name = value.lower()
-    if not _TOKEN.fullmatch(name) or name.startswith("x-mcp-") or name in _NOT_FOR_KEYS:
+    if not is_header_name(name) or name.startswith("x-mcp-") or name in _NOT_FOR_KEYS:
         raise ValueError(f"expected the name of a header that is not used otherwise, such as {example}")
     return name
 
@@ -455,7 +454,7 @@ class External(Model):
     @field_validator("request_headers")
     @classmethod
     def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(_TOKEN.fullmatch(name) for name in value):
+        if not all(map(is_header_name, value)):
             raise ValueError("expected names of headers")
         return tuple(name.lower() for name in value)
 
@@ -499,7 +498,7 @@ class External(Model):
         if self.http is None:
             return
         for name, keys in self.metadata.items():
-            if len(keys) != 1 or not _TOKEN.fullmatch(keys[0]) or keys[0] != keys[0].lower():
+            if len(keys) != 1 or not is_header_name(keys[0]) or keys[0] != keys[0].lower():
                 raise PlacedError(
                     (name,), "with http, expected one header of its answer in lower case, such as [x-user]"
                 )

@@ -14,10 +14,9 @@ from pydantic_core import ErrorDetails
 
 from mcp_extproc.config.base import Model
 from mcp_extproc.config.config_error import PlacedError, Problem, field, quoted
-from mcp_extproc.config.values import duration_text
+from mcp_extproc.config.values import duration_text, header_name_in
 
 _KEY_MARK = "[key]"
-_TOKEN_START = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]*")
 
 _EXPECTED: Mapping[str, str] = {
     "missing": "required, but missing",
@@ -99,8 +98,8 @@ def _shown(loc: Sequence[str | int]) -> Iterable[str | int]:
         if part == _KEY_MARK:
             continue
         if before == "headers" and isinstance(part, str):
-            start = _TOKEN_START.match(part)
-            part = part if start is None or start[0] == part else start[0] + "..."
+            start = header_name_in(part)
+            part = part if start == part else f"{start}..."
         yield part
 
 

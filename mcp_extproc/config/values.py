@@ -82,8 +82,14 @@ def _no_bool(value: Any) -> Any:
 
 
 def is_header_name(name: str) -> bool:
-    """Whether a header can have this name."""
+    """Whether a header can have this name (RFC 9110 section 5.6.2)."""
     return _TOKEN.fullmatch(name) is not None
+
+
+def header_name_in(text: str) -> str:
+    """What a text begins with that could be a header's name."""
+    found = _TOKEN.match(text)
+    return "" if found is None else found[0]
 
 
 def _header_name(name: str) -> str:

@@ -135,8 +135,8 @@ def _server(reading: Reading, one: _Registered, route: Document) -> dict[str, An
         reading.refuse(
             registration,
             ["spec", "tokenURLElicitation"],
-            "is not supported: users are not asked for tokens; leave it out, and have clients send the server's own token: with"
-            " `userSpecificList: Enabled`, or in another header with `credentials.forward` of the native format",
+            "is not supported: users are not asked for tokens; leave it out, and have clients send the server's own token:"
+            " with `userSpecificList: Enabled`, or in another header with `credentials.forward` of the native format",
         )
     for key in _OF_DISCOVERY:
         if getattr(spec, key):

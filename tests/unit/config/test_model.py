@@ -156,6 +156,15 @@ OURS = "variables that begin with MCP_EXTPROC_ are the gateway's own"
             "url: 'https://a/', tls: {subject_alt_names: ['a b']}",
             "servers.a.tls.subject_alt_names: expected DNS names, IP addresses or URIs",
         ),
+        ("unix_socket: /run/a.sock, endpoints: ['a:1']", "servers.a.unix_socket: requires url"),
+        (
+            "url: 'http://a/', unix_socket: a.sock",
+            "servers.a.unix_socket: a Unix socket is given by its absolute path, such as /run/mcp.sock",
+        ),
+        (
+            "url: 'http://a/', unix_socket: /a.sock, dns: {refresh_rate: 1s}",
+            "servers.a.unix_socket: there is no name to look up: leave dns out",
+        ),
         ("url: 'https://a/', tls: {ca: ''}", "servers.a.tls.ca: expected text that is not empty"),
         ("url: 'https://a/', tls: {sni: ''}", "servers.a.tls.sni: expected text that is not empty"),
         (
