@@ -146,7 +146,9 @@ class Collector:
             OSError: it can't be started.
         """
         async with self._changing:
-            if self._page is not None:
+            if self._page is not None and not self._page.is_at(config):
+                await self._end()
+                self._told = None
                 self._page.open(config)
             wanted = told(config, self._environ, self._layout, self._folder, self._descriptor())
             options = {"--log-level": config.log.level, "--log-format": config.log.format}
@@ -176,6 +178,7 @@ class Collector:
     async def _end(self) -> None:
         if self._keeping is not None:
             self._keeping.cancel()
+            await asyncio.wait({self._keeping})
             self._keeping = None
         process, self._process = self._process, None
         if process is not None:

@@ -15,6 +15,9 @@ from mcp_extproc.envoy.layout import cluster_name
 from mcp_extproc.status.known import Known, Server, Way
 from mcp_extproc.upstreams.probe import ServerStatus, address_of
 
+_MOST_CHARACTERS: Final = 1 << 20
+"""Of a configuration that is shown."""
+
 _FROM_HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where it listens on every address
 
 
@@ -55,10 +58,14 @@ def known(gateway: Gateway, started: float, statuses: Mapping[str, ServerStatus]
         ways=[] if gateway.port is None else [_way(config, one, gateway.port) for one in endpoints(config)],
         servers=[_server(config, name, statuses.get(name)) for name in config.servers],
         asked=asked,
-        given=masked(config),
-        effective=masked(config, defaults=True),
+        given=_cut(masked(config)),
+        effective=_cut(masked(config, defaults=True)),
         workers=gateway.workers,
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}\n# and so on"
 
 
 def _server(config: GatewayConfig, name: str, status: ServerStatus | None) -> Server:
@@ -92,7 +99,7 @@ def _way(config: GatewayConfig, endpoint: Endpoint, port: int) -> Way:
         name=endpoint.name,
         url=url_of(endpoint, listen),
         headers={name: value for name, value in endpoint.headers.items() if isinstance(value, str)},
-        shown_headers=endpoint.told_headers,
+        is_reachable=all(isinstance(value, str) for value in endpoint.headers.values()),
         needs=needs,
         key_header=key_header,
         host=_FROM_HERE.get(listen.address, listen.address),

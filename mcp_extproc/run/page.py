@@ -69,17 +69,21 @@ class Page:
         """Of the listening socket, for the process that serves."""
         return None if self._socket is None else self._socket.fileno()
 
+    def is_at(self, config: GatewayConfig) -> bool:
+        """Whether it is where a configuration says."""
+        return (config.status.address or None) == self._address
+
     def open(self, config: GatewayConfig) -> None:
         """Listen where a configuration says, from now on.
 
         Raises:
             StartError: the address can't be used.
         """
-        wanted = config.status.address or None
-        if wanted == self._address:
+        if self.is_at(config):
             return
         self.close()
-        if wanted is None:
+        wanted = config.status.address
+        if not wanted:
             return
         address = parse_address(wanted)
         assert isinstance(address, TcpAddress)
@@ -116,8 +120,8 @@ class Page:
     async def attend(self, process: Process) -> None:
         """Tell a process that serves the page what it shows, until it ends."""
         assert process.stdout is not None
-        self._tell(process, {}, None)
         try:
+            await self._tell(process, {}, None)
             while line := await process.stdout.readline():
                 if line == WATCHED and self._watching is None:
                     self._watching = self._tasks.start("watch_servers", self._watch(process))
@@ -142,15 +146,16 @@ class Page:
             config = self._gateway().config
             is_new, before = config is not before, config
             if is_new:
-                self._tell(process, statuses, asked)
+                await self._tell(process, statuses, asked)
             if is_new or asked is None or time.time() - asked >= ASK_SECONDS:
                 statuses = {status.name: status for status in await probe(config, self._upstreams)}
                 asked = time.time()
-                self._tell(process, statuses, asked)
+                await self._tell(process, statuses, asked)
             await asyncio.sleep(_TURN_SECONDS)
 
-    def _tell(self, process: Process, statuses: Mapping[str, ServerStatus], asked: float | None) -> None:
+    async def _tell(self, process: Process, statuses: Mapping[str, ServerStatus], asked: float | None) -> None:
         assert process.stdin is not None
         with suppress(ConnectionError):
             told = known(self._gateway(), self._started, statuses, asked)
             process.stdin.write(msgspec.json.encode(told) + b"\n")
+            await process.stdin.drain()

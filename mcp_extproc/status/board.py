@@ -163,6 +163,8 @@ class Board:
         now = (exchange.started + exchange.duration) / 1e9
         if exchange.session is not None:
             self._sessions.of(exchange.session).add(exchange, now)
+        if not _is_shown(exchange):
+            return
         self.number += 1
         self._calls.append(call(exchange, self.number))
         if exchange.verdict is Verdict.DENY:
@@ -226,6 +228,12 @@ class _Denials:
 
     def shown(self) -> dict[str, Any]:
         return {"count": self._count, "last": self._last, **self._example}
+
+
+def _is_shown(exchange: Exchange) -> bool:
+    """Not what clients answer to servers, and what browsers ask beforehand."""
+    is_session = exchange.http_method in ("GET", "DELETE")
+    return exchange.is_request or is_session or exchange.verdict is Verdict.DENY
 
 
 def call(exchange: Exchange, number: int) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
         name: empty for the main one.
         url: where clients find it.
         headers: that its requests have to have.
-        shown_headers: the same for people, with those that are chosen by a regular expression.
+        is_reachable: whether the page can call it: nobody knows a value of a header that a regular expression has to match.
         needs: what callers have to bring: ``oauth``, ``key``, ``certificate``, in any combination.
         key_header: header of an API key.
         host, port: of the listener, as seen from here.
@@ -55,7 +55,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     url: str
     headers: dict[str, str]
-    shown_headers: dict[str, str]
+    is_reachable: bool
     needs: list[str]
     key_header: str | None
     host: str

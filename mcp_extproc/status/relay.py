@@ -82,11 +82,12 @@ class Relay:
     async def _taken(self, request: web.Request, way: Way) -> web.StreamResponse:
         body = await request.read()
         names = [name.strip().lower() for name in request.headers.get(SELF_HEADER, "").split(",")]
-        headers = _onward(request, names) | way.headers | {"host": urlsplit(way.url).netloc}
-        place = f"{urlsplit(way.url).scheme}://{TcpAddress(way.host, way.port)}{urlsplit(way.url).path}"
+        place = urlsplit(way.url)
+        # Any name below a wildcard is the endpoint's.
+        headers = _onward(request, names) | way.headers | {"host": place.netloc.replace("*", "any", 1)}
         async with self._http.request(
             request.method,
-            URL(place, encoded=True),
+            URL(f"{place.scheme}://{TcpAddress(way.host, way.port)}{place.path}", encoded=True),
             data=body or None,
             headers=headers,
             ssl=_trusting(way),

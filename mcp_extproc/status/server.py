@@ -257,7 +257,7 @@ class StatusPage:
 
     async def _relayed(self, request: web.Request) -> web.StreamResponse:
         ways = [] if self._known is None else self._known.ways
-        way = next((one for one in ways if one.name == request.match_info["way"]), None)
+        way = next((one for one in ways if one.is_reachable and one.name == request.match_info["way"]), None)
         if way is None:
             raise web.HTTPNotFound(text="There is no such endpoint.\n")
         return await self._relay.take(request, way)

@@ -64,7 +64,9 @@ def _run(*command: str, cwd: Path) -> str:
 def test_the_wheel_has_the_package_and_nothing_else(built: Built) -> None:
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "mcp_extproc").rglob("*") if path.is_file()}
     package = {file for file in files if "__pycache__" not in file}
-    assert {"mcp_extproc/py.typed", "mcp_extproc/extproc/_pb/__init__.py"} <= package
+    assert {
+        "mcp_extproc/py.typed", "mcp_extproc/extproc/_pb/__init__.py", "mcp_extproc/status/page/index.html",
+    } <= package  # fmt: skip
     with zipfile.ZipFile(built.wheel) as wheel:
         names = set(wheel.namelist())
         about = {name.partition("/")[2] for name in names if name.startswith(f"mcp_extproc-{__version__}.dist-info/")}

@@ -14,7 +14,7 @@ export function onCaller(listener) {
 }
 
 export function ways() {
-  return feed.known?.ways ?? [];
+  return (feed.known?.ways ?? []).filter((way) => way.is_reachable);
 }
 
 export function wayOf(name) {

@@ -40,7 +40,8 @@ from mcp_extproc.telemetry.prometheus import exposition
 from mcp_extproc.telemetry.spans import Span, Tracing
 from mcp_extproc.telemetry.totals import Family, Totals
 
-MESSAGE_BYTES: Final = 1 << 20
+MESSAGE_BYTES: Final = 16 << 20
+"""Of a line from the supervisor: what the page shows of a large configuration."""
 _SPAN_SECONDS: Final = 1.0
 _METRIC_SECONDS: Final = 10.0
 _END_SECONDS: Final = 5.0

@@ -150,8 +150,13 @@ async def test_for_a_page_that_nobody_looks_at_there_is_no_process(
         # It answers as soon as it runs, and its id is known here a little later.
         first = await eventually(lambda: collector.pid, "its process")
         assert first is not None
-        async with http.get(f"{page.url}state") as response:
-            assert (await response.json())["known"]["file"] == "gateway.yaml"
+
+        async def is_told() -> bool:
+            async with http.get(f"{page.url}state") as response:
+                known = (await response.json())["known"]
+                return known is not None and known["file"] == "gateway.yaml"
+
+        await eventually(is_told, "the page is told what it shows")
         os.kill(first, signal.SIGKILL)
         await eventually(lambda: collector.pid != first, "another one")
         async with http.get(page.url) as response:

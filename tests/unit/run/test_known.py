@@ -10,6 +10,7 @@ import pytest
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.run.known import Gateway, known
 from mcp_extproc.status.known import Known
+from mcp_extproc.telemetry.collector.main import MESSAGE_BYTES
 from mcp_extproc.upstreams.probe import ServerStatus
 
 SERVERS = {
@@ -74,3 +75,14 @@ def test_how_endpoints_are_reached() -> None:
     assert (main.name, main.url, main.host, main.port) == ("", "http://localhost:4000/mcp", "127.0.0.1", 4000)
     assert (virtual.name, virtual.headers) == ("readonly", {"x-team": "a"})
     assert told(None).ways == [], "somebody else's listener may be anywhere"
+    by_pattern: dict[str, Any] = {
+        "virtual_servers": {"readonly": {"servers": {"notes": {}}, "headers": {"x-team": {"regex": "^a"}}}}
+    }
+    assert [way.is_reachable for way in told(**by_pattern).ways] == [True, False]
+
+
+def test_a_large_configuration_is_cut() -> None:
+    servers = {f"s{number}": {"url": f"http://{'a' * 50}{number}.example/mcp"} for number in range(3000)}
+    found = told(servers=servers)
+    assert len(msgspec.json.encode(found)) < MESSAGE_BYTES
+    assert found.effective.endswith("# and so on")

@@ -103,3 +103,9 @@ def test_what_was_not_observed_is_not_zero() -> None:
     assert course.counts(105.0 + 2 * SLOTS) == [0] * SLOTS
     course.add(90.0)
     assert course.counts(105.0 + 2 * SLOTS)[-1] == 1
+
+
+def test_answers_of_clients_and_preflights_are_no_calls() -> None:
+    answer = other(method=None, tool=None, server=None, status=202)
+    preflight = other(http_method="OPTIONS", method=None, tool=None, server=None, status=200)
+    assert board(answer, preflight).number == 0

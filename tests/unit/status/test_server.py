@@ -165,7 +165,7 @@ async def endpoint(
     port = runner.addresses[0][1]
     way = Way(
         name="", url=f"http{'s' * (trusted is not None)}://tools.example:{port}/mcp", headers={"x-team": "a"},
-        shown_headers={}, needs=[], key_header=None, host="127.0.0.1", port=port,
+        is_reachable=True, needs=[], key_header=None, host="127.0.0.1", port=port,
         certificate=None if trusted is None else str(trusted),
     )  # fmt: skip
     try:
@@ -288,13 +288,21 @@ async def test_nothing_is_passed_on_to_other_places() -> None:
         async with served.http.post(f"{served.url}/relay/http://10.0.0.1/", data=b"{}", headers=headers) as response:
             assert response.status == 404
         gone = Way(
-            name="", url="http://localhost:1/mcp", headers={}, shown_headers={}, needs=[], key_header=None,
+            name="", url="http://localhost:1/mcp", headers={}, is_reachable=True, needs=[], key_header=None,
             host="127.0.0.1", port=1, certificate=None,
         )  # fmt: skip
         served.page.learn(msgspec.json.encode(known(gone)))
         async with served.http.post(f"{served.url}/relay/", data=b"{}", headers=headers) as response:
             assert response.status == 502
             assert "does not answer at 127.0.0.1:1" in await response.text()
+
+
+async def test_an_endpoint_that_nobody_can_name_is_not_called() -> None:
+    async with serving() as served, endpoint() as (way, asked):
+        served.page.learn(msgspec.json.encode(known(msgspec.structs.replace(way, is_reachable=False))))
+        async with served.http.post(f"{served.url}/relay/", data=b"{}", headers={SELF_HEADER: ""}) as response:
+            assert response.status == 404
+    assert asked == []
 
 
 async def test_whoever_leaves_is_forgotten() -> None:

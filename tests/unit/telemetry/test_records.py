@@ -74,6 +74,15 @@ def test_facts(facts: dict[str, Any], attribute: str, value: object) -> None:
     assert getattr(read(facts), attribute) == value
 
 
+def test_envoys_own_answer_is_no_servers() -> None:
+    """A rate limit's passes where answers are read, as a server's would."""
+    entry = record({**FACTS, "error_reason": "server_error"}, details="local_rate_limited", x_mcp_error="rate_limited")
+    assert records.exchange(entry).reason == "server_error", "a server may send the header, too"
+    entry.common_properties.ClearField("time_to_first_upstream_tx_byte")
+    found = records.exchange(entry)
+    assert (found.reason, found.verdict, found.rule) == ("rate_limited", "deny", "rate_limit")
+
+
 def test_a_word_that_a_server_wrote_is_no_word() -> None:
     assert read(x_mcp_error="hunter2").reason is None
     assert read(x_mcp_error="denied").reason == "denied"
