@@ -78,7 +78,7 @@ async def test_what_goes_on_is_seen_while_somebody_looks(start_own: StartGateway
         session = await gateway.initialize(x_api_key=KEY)
         calls = {"x_api_key": KEY, "mcp_session_id": session}
         assert (await gateway.rpc("tools/call", {"name": "alpha__echo"}, **calls)).result
-        assert await gateway.local.stat(WRITTEN) == 0, "records cost, and nobody looks"
+        assert not await gateway.local.stat(WRITTEN), "records cost, and nobody looks"
         assert "collector" not in gateway.local.pids
 
         async with watching(gateway.http, page) as seen:
