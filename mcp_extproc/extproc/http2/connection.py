@@ -47,6 +47,9 @@ _STREAMS_PER_DEBT = 64
 _LAST_CALL: Final = b"drainage"
 """Of the ping that follows the announcement of the end."""
 
+_HEADER_BYTES: Final = frames.HEADER_BYTES
+_MAX_FRAME: Final = frames.SMALLEST_MAX_FRAME
+_read_start: Final = frames.read_start
 _DATA: Final = frames.DATA
 _HEADERS: Final = frames.HEADERS
 _RST_STREAM: Final = frames.RST_STREAM
@@ -288,20 +291,20 @@ class Connection:
         if self._preface_left:
             position = self._read_preface(buffer)
         size = len(buffer)
-        while size - position >= frames.HEADER_BYTES:
-            begins, flags, stream = frames.read_start(buffer, position)
-            start = position + frames.HEADER_BYTES
+        while size - position >= _HEADER_BYTES:
+            begins, flags, id = _read_start(buffer, position)
+            start = position + _HEADER_BYTES
             end, kind = start + (begins >> 8), begins & 0xFF
-            if end - start > frames.SMALLEST_MAX_FRAME:
+            if end - start > _MAX_FRAME:
                 raise _Broken(frames.FRAME_SIZE_ERROR, "a frame is larger than allowed")
             if end > size:
                 break
             position = end
             payload = buffer[start:end]
-            if not self._block_stream and self._is_usual(kind, flags, stream, payload, events):
+            if not self._block_stream and self._is_usual(kind, flags, id, payload, events):
                 continue
             try:
-                self._frame(kind, flags, stream & frames.STREAM_ID, payload, events)
+                self._frame(kind, flags, id & frames.STREAM_ID, payload, events)
             except _BrokenStream as broken:
                 self._reset(broken.stream, broken.code, events)
         self._in = buffer[position:] if position < size else b""
