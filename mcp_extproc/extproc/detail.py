@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from mcp_extproc.contract import METADATA_KEY
-from mcp_extproc.extproc.wire import field, struct_of
 from mcp_extproc.gateway.facts import NATIVE, Metadata
+from mcp_extproc.wire import field, struct_of
 
 _MOST = 64
 """Envoy has one for each of its listeners, and some more while it drains old ones."""

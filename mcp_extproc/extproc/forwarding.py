@@ -23,12 +23,12 @@ from mcp_extproc.contract import (
 )
 from mcp_extproc.extproc.detail import FULL, Detail
 from mcp_extproc.extproc.messages import CLEAR_ROUTE_CACHE, NAMESPACE_KEY, REPLACE, mutation, set_headers
-from mcp_extproc.extproc.wire import field, head, struct_of
 from mcp_extproc.gateway.decision import Forward, ForwardPlan
 from mcp_extproc.gateway.facts import MAX_EXACT_DIGITS, id_metadata
 from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.request import Headers, RequestHead, context_of
+from mcp_extproc.wire import field, head, struct_of
 
 _Parts = list[bytes | bytearray]
 """Of a message, in order. Those that differ between requests are :class:`bytearray`, of the length that they have."""

@@ -21,7 +21,6 @@ from mcp_extproc.contract import (
 )
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc.detail import FULL, Detail
-from mcp_extproc.extproc.wire import field, head, number_field, struct_of
 from mcp_extproc.gateway.decision import Forward, Preview, Reply
 from mcp_extproc.gateway.facts import Metadata, RequestFacts
 from mcp_extproc.gateway.policy.inspect import Pass, Refusal
@@ -29,6 +28,7 @@ from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.gateway.relay.outcomes import ANSWERED
 from mcp_extproc.gateway.request import Headers, RequestHead
 from mcp_extproc.mcp import transport
+from mcp_extproc.wire import field, head, number_field, struct_of
 
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 

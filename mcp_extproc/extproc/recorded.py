@@ -27,7 +27,6 @@ from mcp_extproc.contract import (
     STATE_KEY,
     TELEMETRY_NAMESPACE,
 )
-from mcp_extproc.extproc.wire import field, struct_of, text_entry
 from mcp_extproc.gateway import audited
 from mcp_extproc.gateway.decision import Forward
 from mcp_extproc.gateway.effects import NoteExpiry, RecordEffect
@@ -50,6 +49,7 @@ from mcp_extproc.mcp.trace_context import (
     with_context,
 )
 from mcp_extproc.telemetry.observer import UNOBSERVED, Observer
+from mcp_extproc.wire import field, struct_of, text_entry
 
 NewId = Callable[[int], str]
 """A random id of so many bytes, in hexadecimal digits."""

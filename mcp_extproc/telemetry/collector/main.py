@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -26,9 +26,9 @@ from mcp_extproc.address import TcpAddress, UnixAddress, parse_address
 from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.audit_file import AuditFile
-from mcp_extproc.telemetry.collector import als
+from mcp_extproc.telemetry.collector import als, transport
 from mcp_extproc.telemetry.collector.envoy import Envoy, Received
-from mcp_extproc.telemetry.collector.intake import Intake
+from mcp_extproc.telemetry.collector.intake import Intake, TakesEvents
 from mcp_extproc.telemetry.collector.scrape import Scrape
 from mcp_extproc.telemetry.collector.sender import Sender
 from mcp_extproc.telemetry.collector.spec import RECEIVED_FILE, Collected, Export
@@ -131,9 +131,10 @@ class Collector:
         self._page = page
         self._address = parse_address(told.listen)
         self._since = time.time_ns()
-        self._senders: list[Sender[Any]] = []
+        self._senders: list[Sender[bytes]] = []
+        self._transports: list[transport.Transport] = []
         self._file: AuditFile | None = None
-        self._spans: Sender[Any] | None = None
+        self._spans: Sender[bytes] | None = None
         self._scrape: Scrape | None = None
         self._send_metrics: Callable[[], Awaitable[None]] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -202,6 +203,8 @@ class Collector:
                 await asyncio.gather(*(sender.flush() for sender in self._senders))
                 if self._send_metrics is not None:
                     await self._send_metrics()
+        for each in self._transports:
+            await each.close()
         if self._scrape is not None:
             await self._scrape.close()
         if self._page is not None:
@@ -213,33 +216,46 @@ class Collector:
 
     # -- Where things go --------------------------------------------------------------------------------------------------
 
-    def _span_sender(self, export: Export | None) -> Any:
+    def _span_sender(self, export: Export | None) -> Callable[[Span], None] | None:
         if export is None:
             return None
         from mcp_extproc.telemetry.collector import otlp
 
-        resource = otlp.resource_of(self._told.resource)
-        sender = self._spans = Sender(otlp.spans_to(export), _SPAN_SECONDS)
-        self._senders.append(sender)
+        sender = self._spans = self._sender(export, transport.TRACES)
 
         def take(span: Span) -> None:
-            sender.put(otlp.span(span, resource))
+            sender.put(otlp.span(span))
 
         return take
 
-    def _event_sender(self, export: Export | None) -> Any:
+    def _event_sender(self, export: Export | None) -> TakesEvents | None:
         if export is None:
             return None
         from mcp_extproc.telemetry.collector import otlp
 
-        resource = otlp.resource_of(self._told.resource)
-        sender = Sender(otlp.logs_to(export), _SPAN_SECONDS)
-        self._senders.append(sender)
+        sender = self._sender(export, transport.LOGS)
 
         def take(name: str, started: int, attributes: dict[str, Any], context: SpanContext | None) -> None:
-            sender.put(otlp.record(name, started, attributes, context, resource))
+            sender.put(otlp.record(name, started, attributes, context))
 
         return take
+
+    def _sender(self, export: Export, method: str) -> Sender[bytes]:
+        from mcp_extproc.telemetry.collector import otlp
+
+        resource, to = otlp.resource_of(self._told.resource), self._transport(export, method)
+
+        async def send(records: Sequence[bytes]) -> bool:
+            return await to.send(otlp.request_of(resource, records))
+
+        sender = Sender(send, _SPAN_SECONDS)
+        self._senders.append(sender)
+        return sender
+
+    def _transport(self, export: Export, method: str) -> transport.Transport:
+        to = transport.Transport(export, method)
+        self._transports.append(to)
+        return to
 
     def _take(self, exchanges: Iterable[Exchange]) -> None:
         count = self._intake.take(exchanges)
@@ -283,17 +299,14 @@ class Collector:
             yield RECORDS_LOST, self._envoy.lost
 
     def _metrics_sender(self, export: Export) -> Callable[[], Awaitable[None]]:
-        from mcp_extproc.telemetry.collector import otlp
+        from mcp_extproc.telemetry.collector import otlp, otlp_metrics
 
-        resource, export_to = otlp.resource_of(self._told.resource), otlp.metrics_to(export)
+        resource, to = otlp.resource_of(self._told.resource), self._transport(export, transport.METRICS)
 
         async def send() -> None:
-            try:
-                await asyncio.to_thread(
-                    export_to, otlp.metrics(self._families(), resource, self._since, time.time_ns())
-                )
-            except Exception as error:  # noqa: BLE001 - an exporter's own, whatever it is
-                log.failure(_LOG, "metrics_not_sent", error)
+            request = otlp_metrics.metrics(self._families(), resource, self._since, time.time_ns())
+            if not await to.send(request):
+                log.event(_LOG, logging.WARNING, "metrics_not_sent", {"bytes": len(request)})
 
         return send
 

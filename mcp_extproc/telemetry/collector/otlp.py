@@ -1,48 +1,50 @@
-"""Spans, metrics and log records in the terms of opentelemetry-sdk, whose exporters send them.
+"""Spans and log records as OTLP has them.
 
-Only its data types and exporters are used. Its instruments would know neither ``other`` nor times in the past, and its tracer
-would choose ids that the server has been told of already.
+Of opentelemetry-sdk only the resource is used here. Its encoder of spans takes 60 µs for each, as much as all the
+rest of the collector for a request, and its tracer would choose ids that the server has been told of already. Tests read what
+is written here with the official messages.
+
+Source: opentelemetry-proto 1.x: trace/v1/trace.proto, logs/v1/logs.proto, common/v1/common.proto.
 """
 
 from __future__ import annotations
 
+import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
 
-from opentelemetry._logs import LogRecord, SeverityNumber
-from opentelemetry.context import Context
-from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.sdk.metrics import export as sdk
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import (
-    Link,
-    NonRecordingSpan,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
-    TraceState,
-    set_span_in_context,
-)
 
 from mcp_extproc import __version__
-from mcp_extproc.mcp import trace_context
-from mcp_extproc.telemetry.collector.spec import Export
-from mcp_extproc.telemetry.instruments import BUCKETS, Instrument, Kind
-from mcp_extproc.telemetry.spans import Kind as SpanSide
-from mcp_extproc.telemetry.spans import Span
-from mcp_extproc.telemetry.totals import Family
+from mcp_extproc.mcp.trace_context import SpanContext
+from mcp_extproc.telemetry import attributes as names
+from mcp_extproc.telemetry.spans import Kind, Span
+from mcp_extproc.wire import field, fixed_field, number_field, varint
 
-TIMEOUT: float = 5.0
-"""Seconds for one export, all attempts together."""
+SCOPE: Final = "mcp_extproc"
 
-_SCOPE = InstrumentationScope("mcp_extproc", __version__)
-_KINDS = {SpanSide.SERVER: SpanKind.SERVER, SpanSide.CLIENT: SpanKind.CLIENT}
-_CUMULATIVE = sdk.AggregationTemporality.CUMULATIVE
+_KINDS: Final = {Kind.SERVER: number_field(6, 2), Kind.CLIENT: number_field(6, 3)}
+_ERROR: Final = field(15, number_field(3, 2))
+"""A status."""
+_SCOPE: Final = field(1, field(1, SCOPE.encode()) + field(2, __version__.encode()))
+_INFO: Final = number_field(2, 9) + field(3, b"INFO")
+"""Severity, as a number and as a text."""
+
+# Flags (field 16 of a span, 6 of a link, 8 of a log record) are a `fixed32`: those of the trace, whether it is known where
+# the parent is (0x100), and whether that is somewhere else (0x200).
+_PARENT_HERE: Final = b"\x85\x01\x00\x01\x00\x00"
+_PARENT_ELSEWHERE: Final = b"\x85\x01\x00\x03\x00\x00"
+_LINK_ELSEWHERE: Final = b"\x35\x00\x03\x00\x00"
+_LOG_FLAGS: Final = {False: b"\x45\x00\x00\x00\x00", True: b"\x45\x01\x00\x00\x00"}
+
+_DOUBLE: Final = struct.Struct("<d")
+
+_OF_ONE_REQUEST: Final = frozenset({
+    names.REQUEST_ID, names.URI, names.CLIENT[1], "time", "duration", "request_id", "uri", "arguments",
+})  # fmt: skip
+"""Attributes whose values are hardly ever the same twice."""
 
 
 def resource_of(attributes: Mapping[str, str]) -> Resource:
@@ -50,157 +52,93 @@ def resource_of(attributes: Mapping[str, str]) -> Resource:
     return Resource.create({"service.version": __version__, **attributes})
 
 
-# -- Exporters ------------------------------------------------------------------------------------------------------------
+# -- Requests -------------------------------------------------------------------------------------------------------------
 
 
-def spans_to(export: Export) -> Callable[[Sequence[ReadableSpan]], bool]:
-    """Sends spans."""
-    if export.is_grpc:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
-
-        return _succeeds(Grpc(**_over_grpc(export)).export)
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
-
-    return _succeeds(Http(**_over_http(export)).export)
+def request_of(resource: Resource, records: Sequence[bytes]) -> bytes:
+    """An ``ExportTraceServiceRequest`` of spans, or an ``ExportLogsServiceRequest`` of log records: their fields have the same
+    numbers."""
+    whose = field(1, b"".join([_attribute(1, key, value) for key, value in resource.attributes.items()]))
+    return field(1, whose + field(2, _SCOPE + b"".join([field(2, record) for record in records])))
 
 
-def logs_to(export: Export) -> Callable[[Sequence[ReadableLogRecord]], bool]:
-    """Sends log records."""
-    if export.is_grpc:
-        from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as Grpc
-
-        return _succeeds(Grpc(**_over_grpc(export)).export)
-    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as Http
-
-    return _succeeds(Http(**_over_http(export)).export)
+# -- Spans ----------------------------------------------------------------------------------------------------------------
 
 
-def metrics_to(export: Export) -> Callable[[sdk.MetricsData], bool]:
-    """Sends metrics."""
-    if export.is_grpc:
-        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as Grpc
-
-        return _succeeds(Grpc(**_over_grpc(export)).export)
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as Http
-
-    return _succeeds(Http(**_over_http(export)).export)
-
-
-def _succeeds(export: Callable[[Any], Any]) -> Callable[[Any], bool]:
-    return lambda batch: export(batch).name == "SUCCESS"
-
-
-def _over_grpc(export: Export) -> dict[str, Any]:
-    return {
-        "endpoint": export.url,
-        "insecure": export.url.startswith("http://"),
-        "headers": tuple(export.headers.items()),
-        "timeout": TIMEOUT,
-    }
+def span(found: Span) -> bytes:
+    """A ``Span``."""
+    context, parent = found.context, found.parent
+    parts = [
+        field(1, bytes.fromhex(context.trace)),
+        field(2, bytes.fromhex(context.span)),
+        field(3, context.state.encode()) if context.state else b"",
+        field(4, bytes.fromhex(parent)) if parent is not None else b"",
+        field(5, found.name.encode()),
+        _KINDS[found.kind],
+        fixed_field(7, found.start),
+        fixed_field(8, found.end),
+        _attributes(9, found.attributes),
+        _link(found.link) if found.link is not None else b"",
+        _ERROR if found.failed else b"",
+        _PARENT_ELSEWHERE if parent is not None and found.parent_is_remote else _PARENT_HERE,
+    ]
+    return b"".join(parts)
 
 
-def _over_http(export: Export) -> dict[str, Any]:
-    from mcp_extproc.telemetry.collector.otlp_http import Bounded
-
-    return {"endpoint": export.url, "headers": dict(export.headers), "timeout": TIMEOUT, "session": Bounded()}
-
-
-# -- What is sent ---------------------------------------------------------------------------------------------------------
+def _link(context: SpanContext) -> bytes:
+    state = field(3, context.state.encode()) if context.state else b""
+    ids = field(1, bytes.fromhex(context.trace)) + field(2, bytes.fromhex(context.span))
+    return field(13, ids + state + _LINK_ELSEWHERE)
 
 
-def span(found: Span, resource: Resource) -> ReadableSpan:
-    """A span."""
-    context = _context(found.context, is_remote=False)
-    parent = None
-    if found.parent is not None:
-        parent = SpanContext(context.trace_id, int(found.parent, 16), found.parent_is_remote, context.trace_flags)
-    return ReadableSpan(
-        name=found.name,
-        context=context,
-        parent=parent,
-        resource=resource,
-        attributes=found.attributes,
-        links=() if found.link is None else (Link(_context(found.link, is_remote=True)),),
-        kind=_KINDS[found.kind],
-        status=Status(StatusCode.ERROR) if found.failed else Status(),
-        start_time=found.start,
-        end_time=found.end,
-        instrumentation_scope=_SCOPE,
-    )
+# -- Log records ----------------------------------------------------------------------------------------------------------
 
 
-def _context(found: trace_context.SpanContext, *, is_remote: bool) -> SpanContext:
-    return SpanContext(
-        int(found.trace, 16),
-        int(found.span, 16),
-        is_remote,
-        TraceFlags(TraceFlags.SAMPLED if found.sampled else TraceFlags.DEFAULT),
-        TraceState.from_header([found.state]) if found.state else TraceState(),
-    )
-
-
-def record(
-    name: str,
-    started: int,
-    attributes: Mapping[str, Any],
-    context: trace_context.SpanContext | None,
-    resource: Resource,
-) -> ReadableLogRecord:
-    """A log record about a request.
+def record(name: str, started: int, attributes: Mapping[str, Any], context: SpanContext | None) -> bytes:
+    """A ``LogRecord`` about a request.
 
     Args:
         name: of the event.
         started: nanoseconds since the epoch.
         attributes: all that it says.
         context: of the request's span.
-        resource: who says so.
     """
-    within = Context() if context is None else set_span_in_context(NonRecordingSpan(_context(context, is_remote=False)))
-    told = LogRecord(
-        timestamp=started,
-        observed_timestamp=time.time_ns(),
-        severity_number=SeverityNumber.INFO,
-        severity_text="INFO",
-        attributes=dict(attributes),
-        event_name=name,
-        context=within,
-    )
-    return ReadableLogRecord(told, resource, _SCOPE)
+    within = b""
+    if context is not None:
+        ids = field(9, bytes.fromhex(context.trace)) + field(10, bytes.fromhex(context.span))
+        within = _LOG_FLAGS[context.sampled] + ids
+    times = fixed_field(1, started) + fixed_field(11, time.time_ns())
+    return times + _INFO + _attributes(6, attributes) + within + field(12, name.encode())
 
 
-def metrics(families: Sequence[Family], resource: Resource, since: int, now: int) -> sdk.MetricsData:
-    """All metrics, as they add up since a time in nanoseconds."""
-    found = [_metric(family, since, now) for family in families]
-    scope = sdk.ScopeMetrics(_SCOPE, found, "")
-    return sdk.MetricsData([sdk.ResourceMetrics(resource, [scope], "")])
+# -- Attributes -----------------------------------------------------------------------------------------------------------
 
 
-def _metric(family: Family, since: int, now: int) -> sdk.Metric:
-    instrument: Instrument = family.instrument
-    points = [sdk.NumberDataPoint(dict(labels), since, now, value) for labels, value in family.numbers.items()]
-    data: sdk.Sum | sdk.Gauge | sdk.Histogram
-    match instrument.kind:
-        case Kind.COUNTER:
-            data = sdk.Sum(points, _CUMULATIVE, is_monotonic=True)
-        case Kind.GAUGE:
-            data = sdk.Gauge(points)
-        case Kind.HISTOGRAM:
-            data = sdk.Histogram(_distributions(family, since, now), _CUMULATIVE)
-    return sdk.Metric(instrument.name, instrument.meaning, instrument.unit, data)
+def _attributes(number: int, attributes: Mapping[str, Any]) -> bytes:
+    return b"".join([
+        (_new_attribute if name in _OF_ONE_REQUEST else _attribute)(number, name, value)
+        for name, value in attributes.items()
+    ])  # fmt: skip
 
 
-def _distributions(family: Family, since: int, now: int) -> list[sdk.HistogramDataPoint]:
-    return [
-        sdk.HistogramDataPoint(
-            attributes=dict(labels),
-            start_time_unix_nano=since,
-            time_unix_nano=now,
-            count=each.count,
-            sum=each.sum,
-            bucket_counts=tuple(each.counts),
-            explicit_bounds=BUCKETS,
-            min=each.least,
-            max=each.most,
-        )
-        for labels, each in family.distributions.items()
-    ]
+def _new_attribute(number: int, name: str, value: Any) -> bytes:
+    return field(number, field(1, name.encode()) + field(2, _value(value)))
+
+
+_attribute = lru_cache(maxsize=8192, typed=True)(_new_attribute)
+"""Most are the same as for the request before."""
+
+
+def _value(value: Any) -> bytes:
+    """An ``AnyValue``; what is neither a number nor a boolean is a text."""
+    if isinstance(value, bool):
+        return number_field(2, value)
+    if isinstance(value, int):
+        return b"\x18" + varint(value & _MASK)
+    if isinstance(value, float):
+        return b"\x21" + _DOUBLE.pack(value)
+    return field(1, str(value).encode(errors="replace"))  # ids may have halves of characters, by escapes of JSON
+
+
+_MASK: Final = (1 << 64) - 1
+"""Negative numbers are written as two's complements."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -17,12 +18,14 @@ class Sender(Generic[T]):
     """Sends what is put into it, in batches.
 
     Args:
-        export: sends a batch, and says whether it arrived. It may block; it is called in a thread, one call at a time.
+        export: sends a batch, and says whether it arrived. One call at a time.
         seconds: after which a batch is sent that is not full.
         most: that wait. More are lost.
     """
 
-    def __init__(self, export: Callable[[Sequence[T]], bool], seconds: float, most: int = MAX_QUEUED) -> None:
+    def __init__(
+        self, export: Callable[[Sequence[T]], Awaitable[bool]], seconds: float, most: int = MAX_QUEUED
+    ) -> None:
         self._export = export
         self._seconds = seconds
         self._most = most
@@ -56,14 +59,11 @@ class Sender(Generic[T]):
         """Send what is there now."""
         async with self._sending:
             for _ in range(-(-len(self._queue) // MAX_BATCH)):
-                batch = [self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))]
-                if await asyncio.to_thread(self._exported, batch):
+                batch = [*islice(self._queue, MAX_BATCH)]
+                arrived = await self._export(batch)
+                for _ in batch:  # not before: whoever is cancelled meanwhile has lost nothing
+                    self._queue.popleft()
+                if arrived:
                     self.sent += len(batch)
                 else:
                     self.lost += len(batch)
-
-    def _exported(self, batch: Sequence[T]) -> bool:
-        try:
-            return self._export(batch)
-        except Exception:  # noqa: BLE001 - an exporter's own, whatever it is
-            return False

@@ -13,9 +13,9 @@ from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import forwarding
 from mcp_extproc.extproc.detail import FULL, Detail
 from mcp_extproc.extproc.messages import EARLY, mutation_of
-from mcp_extproc.extproc.wire import field, struct_of
 from mcp_extproc.gateway.decision import Forward, NeedSession
 from mcp_extproc.gateway.request import RequestContext
+from mcp_extproc.wire import field, struct_of
 from tests.unit.gateway.support import NOW, Rig, config, upstream
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -11,8 +11,8 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.identity import Identification
-from mcp_extproc.extproc.wire import field, number_field
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
+from mcp_extproc.wire import field, number_field
 
 JWT = "envoy.filters.http.jwt_authn"
 CLAIMS = {"iss": "https://idp.example", "sub": "alice", "scope": ["a", "b"], "exp": 1.0, "n": None, "o": {"p": [True]}}

@@ -11,8 +11,9 @@ from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_extproc import wire
 from mcp_extproc.extproc import _pb as pb
-from mcp_extproc.extproc import forwarding, messages, wire
+from mcp_extproc.extproc import forwarding, messages
 from mcp_extproc.gateway.decision import Forward, ForwardPlan, Reply
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.request import RequestHead

@@ -13,18 +13,21 @@ from typing import Any
 
 import msgspec
 import pytest
-from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from mcp_extproc.telemetry.collector import otlp
+from mcp_extproc import __version__
+from mcp_extproc.mcp.trace_context import SpanContext
+from mcp_extproc.telemetry.collector import otlp, otlp_metrics
 from mcp_extproc.telemetry.exchange import Exchange
 from mcp_extproc.telemetry.recordings import recordings_of
 from mcp_extproc.telemetry.spans import Tracing, spans_of
 from mcp_extproc.telemetry.totals import Totals
 from tests.support.otlp_receiver import plain
-from tests.unit.telemetry.support import CALL
+from tests.unit.telemetry.support import CALL, OTHER, PARENT, SPAN, TRACE
 
 SERVER, CLIENT = Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT
 
@@ -97,7 +100,8 @@ def spans(exchange: Exchange) -> Iterator[Span]:
     """As they are sent."""
     numbers, resource = count(1), otlp.resource_of({})
     made = spans_of(exchange, Tracing(1, parent_based=True), lambda size: f"{next(numbers):0{size * 2}x}")
-    for resources in encode_spans([otlp.span(each, resource) for each in made]).resource_spans:
+    sent = ExportTraceServiceRequest.FromString(otlp.request_of(resource, [*map(otlp.span, made)]))
+    for resources in sent.resource_spans:
         for scope in resources.scope_spans:
             yield from scope.spans
 
@@ -108,7 +112,8 @@ def metrics(*exchanges: Exchange) -> dict[str, Metric]:
     for exchange in exchanges:
         for recording in recordings_of(exchange):
             totals.add(recording)
-    sent = encode_metrics(otlp.metrics([*totals.families()], otlp.resource_of({}), 1, 2))
+    request = otlp_metrics.metrics([*totals.families()], otlp.resource_of({}), 1, 2)
+    sent = ExportMetricsServiceRequest.FromString(request)
     [scope] = [scope for resource in sent.resource_metrics for scope in resource.scope_metrics]
     return {metric.name: metric for metric in scope.metrics}
 
@@ -151,6 +156,34 @@ def test_names_and_conditional_attributes(what: str, name: str, has: dict[str, s
         assert span.name == name
         assert {key: attributes.get(key) for key in has} == has
         assert (span.status.code == Status.STATUS_CODE_ERROR) == ("error.type" in attributes)
+
+
+def test_all_of_a_span() -> None:
+    server, client = spans(EXCHANGES["a call"])
+    assert (server.parent_span_id.hex(), client.parent_span_id) == (PARENT, server.span_id)
+    assert (server.trace_state, server.links[0].trace_id.hex(), server.links[0].flags) == ("v=1", OTHER, 0x300)
+    assert (server.flags, client.flags) == (0x300, 0x100)
+    assert (server.start_time_unix_nano, server.end_time_unix_nano) == (CALL.started, CALL.started + CALL.duration)
+
+
+def test_half_a_character_is_replaced() -> None:
+    [server, _] = spans(changed(id="\ud800"))
+    assert plain(server.attributes)["jsonrpc.request.id"] == "?"
+
+
+@pytest.mark.parametrize("value", ["", "ü" * 200, 0, -1, 1 << 40, True, False, 1.5])
+def test_values_of_log_records(value: Any) -> None:
+    context = SpanContext(TRACE, SPAN, sampled=True)
+    sent = otlp.request_of(otlp.resource_of({"service.name": "x"}), [otlp.record("e", 5, {"a": value}, context)])
+    [resource] = ExportLogsServiceRequest.FromString(sent).resource_logs
+    [scope] = resource.scope_logs
+    [record] = scope.log_records
+    assert plain(resource.resource.attributes)["service.name"] == "x"
+    assert (scope.scope.name, scope.scope.version) == ("mcp_extproc", __version__)
+    assert plain(record.attributes) == {"a": value}
+    assert type(plain(record.attributes)["a"]) is type(value)
+    assert (record.event_name, record.time_unix_nano, record.severity_text) == ("e", 5, "INFO")
+    assert (record.trace_id.hex(), record.span_id.hex(), record.flags) == (TRACE, SPAN, 1)
 
 
 # -- Metrics --------------------------------------------------------------------------------------------------------------

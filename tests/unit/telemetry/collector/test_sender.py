@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from mcp_extproc.telemetry.collector.sender import MAX_BATCH, Sender
 
 
 class Exporter:
-    def __init__(self, *answers: bool | Exception) -> None:
+    def __init__(self, *answers: bool) -> None:
         self.answers = list(answers)
         self.batches: list[int] = []
 
-    def __call__(self, batch: Sequence[int]) -> bool:
+    async def __call__(self, batch: Sequence[int]) -> bool:
         self.batches.append(len(batch))
-        answer = self.answers.pop(0) if self.answers else True
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return self.answers.pop(0) if self.answers else True
 
 
 async def test_everything_is_sent_in_batches() -> None:
@@ -40,8 +39,29 @@ async def test_what_does_not_fit_is_lost() -> None:
 
 
 async def test_what_does_not_arrive_is_lost() -> None:
-    sender: Sender[int] = Sender(Exporter(False, OSError(), True), 60)
+    sender: Sender[int] = Sender(Exporter(False, False, True), 60)
     for number in range(3):
         sender.put(number)
         await sender.flush()
     assert (sender.sent, sender.lost) == (1, 2)
+
+
+async def test_who_is_cancelled_has_lost_nothing() -> None:
+    begun, sent = asyncio.Event(), list[int]()
+
+    async def export(batch: Sequence[int]) -> bool:
+        if not begun.is_set():
+            begun.set()
+            await asyncio.Event().wait()
+        sent.extend(batch)
+        return True
+
+    sender: Sender[int] = Sender(export, 60)
+    sender.put(1)
+    flushing = asyncio.create_task(sender.flush())
+    await begun.wait()
+    flushing.cancel()
+    with suppress(asyncio.CancelledError):
+        await flushing
+    await sender.flush()
+    assert (sent, sender.sent, sender.lost) == ([1], 1, 0)

@@ -1,4 +1,4 @@
-"""The parts of protobuf's wire format needed to write responses.
+"""The parts of protobuf's wire format needed to write responses, and spans.
 
 A library builds the same messages by reflection, field by field, at several times the cost; the response to a call has some
 forty fields, most of them the same as for the call before. Tests parse the output with the library.
@@ -15,6 +15,7 @@ from typing import Any
 
 _CACHED_CHARS = 256
 _DOUBLE = struct.Struct("<d")
+_FIXED = struct.Struct("<Q")
 
 
 def varint(number: int) -> bytes:
@@ -50,6 +51,11 @@ _SHORT = tuple(tuple(bytes((number << 3 | 2, size)) for size in range(0x80)) for
 def number_field(number: int, value: int) -> bytes:
     """An integer, boolean or enum field. ``number`` is at most 15."""
     return bytes((number << 3,)) + varint(value)
+
+
+def fixed_field(number: int, value: int) -> bytes:
+    """A ``fixed64`` field. ``number`` is at most 15."""
+    return bytes((number << 3 | 1,)) + _FIXED.pack(value)
 
 
 # -- google.protobuf.Struct -----------------------------------------------------------------------------------------------
