@@ -107,7 +107,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         session_seconds: age of the session that ended with this request.
         spans: ids of its spans, where a worker chose them.
         is_left_out: whether a worker decided that they are not kept.
-        header: the trace context of the request's headers.
+        header: the trace context of the request's headers, where no worker chose ids.
     """
 
     started: int

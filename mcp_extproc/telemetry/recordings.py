@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from mcp_extproc.mcp.methods import opens_session
@@ -32,31 +32,74 @@ class Recording(NamedTuple):
     value: float
 
 
+VALUES: Final[Mapping[Instrument, Callable[[Exchange], float]]] = {
+    SERVER_DURATION: lambda exchange: exchange.duration / 1e9,
+    CLIENT_DURATION: lambda exchange: _length(exchange.upstream) / 1e9,
+    SESSION_DURATION: lambda exchange: exchange.session_seconds or 0.0,
+}
+"""What an exchange adds to a metric; of others it is 1."""
+
+
+def _length(times: tuple[int, int] | None) -> int:
+    return 0 if times is None else times[1] - times[0]
+
+
+def one(_: Exchange) -> float:
+    """What it adds to a counter."""
+    return 1
+
+
 def recordings_of(exchange: Exchange) -> Iterator[Recording]:
     """All values of one exchange."""
-    age = exchange.session_seconds
-    if age is None and not exchange.is_request and exchange.verdict is not Verdict.DENY:
+    for instrument, labels in _series_of(exchange):
+        yield Recording(instrument, labels, VALUES.get(instrument, one)(exchange))
+
+
+def kind_of(exchange: Exchange) -> tuple[object, ...]:
+    """What labels are made of, and what decides which values there are: exchanges of one kind have all that in common. Names
+    that strangers make up are not in it."""
+    outcome = None
+    if exchange.reason is not None or exchange.code is not None or not 200 <= exchange.status < 400:
+        outcome = (exchange.error_type, exchange.error_code, exchange.verdict, exchange.rule)
+    listed, client = exchange.listed, exchange.client
+    return (
+        None if exchange.method is None else known_method(exchange.method),
+        exchange.tool if listed else exchange.tool is not None,
+        exchange.prompt if listed else exchange.prompt is not None,
+        exchange.server,
+        exchange.endpoint,
+        exchange.protocol_version,
+        exchange.http_version,
+        None if client is None else client.port is None,
+        None if exchange.upstream is None else exchange.upstream_peer or (),
+        exchange.session_seconds is None,
+        exchange.is_request,
+        outcome,
+    )
+
+
+def _series_of(exchange: Exchange) -> Iterator[tuple[Instrument, Labels]]:
+    if exchange.session_seconds is None and not exchange.is_request and exchange.verdict is not Verdict.DENY:
         return
     found = _labels(exchange)
     here = found | _transport(exchange.client)
-    if age is not None:
-        yield _recording(SESSION_DURATION, here, age)
+    if exchange.session_seconds is not None:
+        yield _one(SESSION_DURATION, here)
     if exchange.verdict is Verdict.DENY:
-        yield _recording(DENIALS, here | {names.RULE: exchange.rule or OTHER}, 1)
+        yield _one(DENIALS, here | {names.RULE: exchange.rule or OTHER})
     if not exchange.is_request:
         return
-    yield _recording(SERVER_DURATION, here, exchange.duration / 1e9)
-    yield _recording(REQUESTS, here, 1)
+    yield _one(SERVER_DURATION, here)
+    yield _one(REQUESTS, here)
     if names.ERROR_TYPE in found:
-        yield _recording(ERRORS, here, 1)
+        yield _one(ERRORS, here)
     elif exchange.method is not None and opens_session(exchange.method):
-        yield _recording(SESSIONS_OPENED, here, 1)
+        yield _one(SESSIONS_OPENED, here)
     if exchange.upstream is not None and exchange.server is not None:
-        begin, end = exchange.upstream
         peer = exchange.upstream_peer
         there = found | _transport(peer) | _address(peer)
         there.pop(names.PROTOCOL_VERSION, None)  # how Envoy speaks to a server is not in the record
-        yield _recording(CLIENT_DURATION, there, (end - begin) / 1e9)
+        yield _one(CLIENT_DURATION, there)
 
 
 def _labels(exchange: Exchange) -> dict[str, str]:
@@ -90,5 +133,5 @@ def labels_of(instrument: Instrument, found: Mapping[str, str]) -> Labels:
     return tuple((name, found[name]) for name in instrument.labels if name in found)
 
 
-def _recording(instrument: Instrument, found: Mapping[str, str], value: float) -> Recording:
-    return Recording(instrument, labels_of(instrument, found), value)
+def _one(instrument: Instrument, found: Mapping[str, str]) -> tuple[Instrument, Labels]:
+    return instrument, labels_of(instrument, found)

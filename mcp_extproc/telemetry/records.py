@@ -12,7 +12,7 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mcp_extproc.contract import (
@@ -30,7 +30,7 @@ from mcp_extproc.contract import (
     STATE_KEY,
     TELEMETRY_NAMESPACE,
 )
-from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, SpanContext, context_of, spans_of
+from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, RequestSpans, SpanContext, context_of, spans_of
 from mcp_extproc.telemetry import _pb as pb
 from mcp_extproc.telemetry.exchange import CODES, SERVER_ERROR, Exchange, Peer
 
@@ -50,6 +50,11 @@ _GIVEN: Final = "given"
 
 _MAX_DETAILS: Final = 256
 """Characters of Envoy's details, which may quote what a server wrote."""
+
+
+Fields = Mapping[str, Value]
+
+_NOTHING: Final[Fields] = {}
 
 
 class Unreadable(ValueError):
@@ -73,9 +78,10 @@ def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
     """One record."""
     common, request, response = entry.common_properties, entry.request, entry.response
     known = common.metadata.filter_metadata
-    facts = _Facts(known[NAMESPACE]) if NAMESPACE in known else _NOTHING
-    more = _Facts(known[TELEMETRY_NAMESPACE]) if TELEMETRY_NAMESPACE in known else _NOTHING
-    spans = more.text(SPANS_KEY)
+    facts = known[NAMESPACE].fields if NAMESPACE in known else _NOTHING
+    more = known[TELEMETRY_NAMESPACE].fields if TELEMETRY_NAMESPACE in known else _NOTHING
+    params = facts["params"].struct_value.fields if "params" in facts else _NOTHING
+    spans = _spans(more)
     return Exchange(
         started=_nanoseconds(common.start_time),
         duration=_nanoseconds(common.duration),
@@ -89,86 +95,81 @@ def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
         request_id=request.request_id or None,
         client=_peer(common.downstream_remote_address),
         upstream_peer=_peer(common.upstream_remote_address),
-        method=facts.text("method"),
-        id=_plain(facts.text("id_json")),
-        session=facts.text("session"),
-        protocol_version=facts.text("protocol_version"),
-        principal=facts.text("principal"),
-        issuer=facts.text("issuer"),
-        endpoint=facts.text("endpoint"),
-        server=facts.text("server"),
-        tool=facts.text("tool"),
-        prompt=facts.text("prompt"),
-        listed=more.flag(LISTED_KEY),
-        asked_for=facts.inner("params").text("name"),
-        uri=facts.inner("params").text("uri"),
-        batch=facts.number("batch"),
-        consent=facts.text("consent"),
-        code=facts.number("error_code"),
+        method=_text(facts, "method"),
+        id=_plain(_text(facts, "id_json")),
+        session=_text(facts, "session"),
+        protocol_version=_text(facts, "protocol_version"),
+        principal=_text(facts, "principal"),
+        issuer=_text(facts, "issuer"),
+        endpoint=_text(facts, "endpoint"),
+        server=_text(facts, "server"),
+        tool=_text(facts, "tool"),
+        prompt=_text(facts, "prompt"),
+        listed=LISTED_KEY in more and more[LISTED_KEY].bool_value,
+        asked_for=_text(params, "name"),
+        uri=_text(params, "uri"),
+        batch=_number(facts, "batch"),
+        consent=_text(facts, "consent"),
+        code=_number(facts, "error_code"),
         reason=_reason(facts, entry),
         details=response.response_code_details[:_MAX_DETAILS] or None,
-        decided_by=more.text(RULE_KEY),
-        arguments=more.text(ARGUMENTS_KEY),
-        has_another=_has_another(more.text(PASSED_ON_KEY), facts),
-        session_seconds=more.number(AGE_KEY),
-        spans=None if spans is None else spans_of(spans, more.text(STATE_KEY) or ""),
-        is_left_out=more.denies(SAMPLED_KEY),
-        header=_context(request.request_headers),
+        decided_by=_text(more, RULE_KEY),
+        arguments=_text(more, ARGUMENTS_KEY),
+        has_another=_has_another(_text(more, PASSED_ON_KEY), facts),
+        session_seconds=_number(more, AGE_KEY),
+        spans=spans,
+        is_left_out=_denies(more, SAMPLED_KEY),
+        header=_context(request.request_headers) if spans is None else None,
     )
 
 
-class _Facts:
-    """Members of a Struct. Others than the expected type are as absent ones."""
-
-    def __init__(self, struct: Struct) -> None:
-        self._fields = struct.fields
-
-    def text(self, key: str) -> str | None:
-        value = self._fields.get(key)
-        return None if value is None else value.string_value or None
-
-    def number(self, key: str) -> int | None:
-        value = self._fields.get(key)
-        return int(value.number_value) if value is not None and value.HasField("number_value") else None
-
-    def flag(self, key: str) -> bool:
-        value = self._fields.get(key)
-        return value is not None and value.bool_value
-
-    def denies(self, key: str) -> bool:
-        """Whether it says no, and does not say nothing."""
-        value = self._fields.get(key)
-        return value is not None and value.HasField("bool_value") and not value.bool_value
-
-    def inner(self, key: str) -> _Facts:
-        value = self._fields.get(key)
-        return _NOTHING if value is None else _Facts(value.struct_value)
+# Members of a Struct. Others than the expected type are as absent ones. To look whether there is one takes a tenth of getting
+# it, and most are absent.
 
 
-_NOTHING: Final = _Facts(Struct())
+def _text(fields: Fields, key: str) -> str | None:
+    return fields[key].string_value or None if key in fields else None
 
 
-def _has_another(when: str | None, facts: _Facts) -> bool:
+def _number(fields: Fields, key: str) -> int | None:
+    if key not in fields or not (value := fields[key]).HasField("number_value"):
+        return None
+    return int(value.number_value)
+
+
+def _denies(fields: Fields, key: str) -> bool:
+    """Whether it says no, and does not say nothing."""
+    return key in fields and (value := fields[key]).HasField("bool_value") and not value.bool_value
+
+
+def _spans(fields: Fields) -> RequestSpans | None:
+    text = _text(fields, SPANS_KEY)
+    return None if text is None else spans_of(text, _text(fields, STATE_KEY) or "")
+
+
+def _has_another(when: str | None, facts: Fields) -> bool:
     """Whether the request has passed Envoy once more, as what its record is about."""
     if when == ONCE_CONSENTED:
-        return facts.text("consent") == _GIVEN
-    return when == ONCE_MORE and facts.text("error_reason") is None
+        return _text(facts, "consent") == _GIVEN
+    return when == ONCE_MORE and _text(facts, "error_reason") is None
 
 
 def _context(headers: Mapping[str, str]) -> SpanContext | None:
     return context_of(headers) if TRACEPARENT in headers else None
 
 
-def _reason(facts: _Facts, entry: pb.HTTPAccessLogEntry) -> str | None:
+def _reason(facts: Fields, entry: pb.HTTPAccessLogEntry) -> str | None:
     """What the error is. Envoy's own answer to what was sent to no server is read as a server's would be."""
-    reason, word = facts.text("error_reason"), _word(entry.response.response_headers)
+    reason, word = _text(facts, "error_reason"), _word(entry.response.response_headers)
     was_sent = entry.common_properties.HasField("time_to_first_upstream_tx_byte")
     return word or reason if reason == SERVER_ERROR and not was_sent else reason or word
 
 
 def _word(headers: Mapping[str, str]) -> str | None:
     """The word of an error that Envoy answers with. A server may send a header of that name, too: others are none."""
-    word = headers.get(ERROR_HEADER)
+    if ERROR_HEADER not in headers:
+        return None
+    word = headers[ERROR_HEADER]
     return word if word in CODES else None
 
 
@@ -187,12 +188,10 @@ def _nanoseconds(duration: Duration | Timestamp) -> int:
 
 
 def _peer(address: pb.Address) -> Peer | None:
-    match address.WhichOneof("address"):
-        case "socket_address":
-            return Peer(address.socket_address.address, address.socket_address.port_value)
-        case "pipe":
-            return Peer(address.pipe.path)
-    return None
+    socket = address.socket_address
+    if text := socket.address:
+        return Peer(text, socket.port_value)
+    return Peer(path) if (path := address.pipe.path) else None
 
 
 def _plain(id: str | None) -> str | None:

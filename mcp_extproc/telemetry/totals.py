@@ -67,13 +67,30 @@ class Distribution:
         """Add a value. A bound is in its bucket."""
         self.counts[bisect_left(BUCKETS, value)] += 1
         self.sum += value
-        self.least, self.most = min(self.least, value), max(self.most, value)
+        if value < self.least:
+            self.least = value
+        if value > self.most:
+            self.most = value
 
     def add(self, other: Distribution) -> None:
         """Add all values of another one."""
         self.counts = [mine + more for mine, more in zip(self.counts, other.counts, strict=True)]
         self.sum += other.sum
         self.least, self.most = min(self.least, other.least), max(self.most, other.most)
+
+
+@dataclass(slots=True)
+class Number:
+    """A counter's series, or a gauge's."""
+
+    value: float = 0
+
+    def record(self, value: float) -> None:
+        """Add a value."""
+        self.value += value
+
+
+Series = Distribution | Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +123,7 @@ class Totals:
     def __init__(self, label_values: int) -> None:
         self._label_values = label_values
         self._values: defaultdict[str, set[str]] = defaultdict(set)
-        self._numbers: defaultdict[Instrument, dict[Labels, float]] = defaultdict(dict)
+        self._numbers: defaultdict[Instrument, dict[Labels, Number]] = defaultdict(dict)
         self._distributions: defaultdict[Instrument, dict[Labels, Distribution]] = defaultdict(dict)
         self._series: Counter[tuple[Instrument, str | None]] = Counter()
         """How many there are, by server; under ``None`` of all of them."""
@@ -114,14 +131,16 @@ class Totals:
     def add(self, recording: Recording) -> None:
         """Add one value; of a gauge it is the new one."""
         instrument, labels, value = recording
-        match instrument.kind:
-            case Kind.HISTOGRAM:
-                self._distribution(instrument, labels).record(value)
-            case kind:
-                numbers = self._numbers[instrument]
-                if labels not in numbers:
-                    labels = self._admitted(instrument, labels, numbers)
-                numbers[labels] = value if kind is Kind.GAUGE else numbers.get(labels, 0) + value
+        if instrument.kind is Kind.GAUGE:
+            self._number(instrument, labels).value = value
+        else:
+            self.series(instrument, labels).record(value)
+
+    def series(self, instrument: Instrument, labels: Labels) -> Series:
+        """Where values of these labels are added up, from now on. It is there without a value, too."""
+        if instrument.kind is Kind.HISTOGRAM:
+            return self._distribution(instrument, labels)
+        return self._number(instrument, labels)
 
     def add_all(self, instrument: Instrument, labels: Labels, values: Distribution) -> None:
         """Add values of a histogram that were counted elsewhere."""
@@ -130,9 +149,14 @@ class Totals:
     def families(self) -> Iterator[Family]:
         """All metrics that have a series. What was never recorded is not there: it is not zero."""
         for instrument in sorted({*self._numbers, *self._distributions}, key=lambda each: each.name):
-            yield Family(
-                instrument, dict(self._numbers.get(instrument, {})), dict(self._distributions.get(instrument, {}))
-            )
+            numbers = {labels: each.value for labels, each in self._numbers.get(instrument, {}).items()}
+            yield Family(instrument, numbers, dict(self._distributions.get(instrument, {})))
+
+    def _number(self, instrument: Instrument, labels: Labels) -> Number:
+        series = self._numbers[instrument]
+        if labels not in series:
+            labels = self._admitted(instrument, labels, series)
+        return series.setdefault(labels, Number())
 
     def _distribution(self, instrument: Instrument, labels: Labels) -> Distribution:
         series = self._distributions[instrument]

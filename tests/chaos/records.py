@@ -24,8 +24,8 @@ from tests.support.waiting import eventually
 ROTATE_BYTES = 8 << 10
 """Some twenty lines, so that files are rotated in each row."""
 
-_OF_ONE_MESSAGE = 32
-"""Records that a collector reads at once, at most: 16 KiB of them."""
+_OF_ONE_MESSAGE = 128
+"""Records that a collector reads at once, at most: 64 KiB of them."""
 
 _DROPPED = "access_logs.grpc_access_log.logs_dropped"
 

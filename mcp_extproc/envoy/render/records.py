@@ -35,7 +35,10 @@ from mcp_extproc.envoy.render.typed import any_of, envoy_address, seconds
 from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE
 
 _FLUSH_SECONDS = 0.5
-"""After which records are sent that do not fill a message (16 KiB)."""
+"""After which records are sent that do not fill a message."""
+
+_MESSAGE_BYTES = 64 << 10
+"""Of records, from which on a message is sent: some fifty. To take a message apart costs as much as to read three records."""
 
 
 def namespaces(config: GatewayConfig, layout: Layout) -> tuple[str, ...]:
@@ -65,6 +68,7 @@ def log(config: GatewayConfig, layout: Layout, only: AccessLogFilter | None = No
         grpc_service=GrpcService(envoy_grpc=service),
         transport_api_version=ApiVersion.V3,
         buffer_flush_interval=seconds(_FLUSH_SECONDS),
+        buffer_size_bytes=_MESSAGE_BYTES,
     )
     records = HttpGrpcAccessLogConfig(
         common_config=common,
