@@ -251,7 +251,9 @@ def _meta(params: Members) -> Mapping[str, str]:
 def _traced(head: RequestHead, own: SpanContext) -> RequestHead:
     headers = {**head.headers, TRACEPARENT: own.traceparent}
     headers.pop(TRACESTATE, None)
-    return replace(head, headers=headers | ({TRACESTATE: own.state} if own.state else {}), span=own)
+    if own.state:
+        headers[TRACESTATE] = own.state
+    return head.within(own, headers)
 
 
 def _as_headers(context: SpanContext, baggage: str | None) -> tuple[Headers, tuple[str, ...]]:
