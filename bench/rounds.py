@@ -66,6 +66,8 @@ class Plan:
     """Systems to which the others are compared, if they take part; to the last one in more respects."""
     subject: str = ""
     """What distinguishes its calls from those of other plans, as an ending of "tools/call"."""
+    settle: float = 0.0
+    """Seconds that the clocks are read after the last call. Of all systems, so that what they do without calls is in each."""
 
     @property
     def slices(self) -> int:
@@ -201,7 +203,7 @@ class Rig:
             result=scenario.result,
             warm_up=scenario.warm_up,
             seconds=self._plan.seconds,
-            settle=running.settle,
+            settle=self._plan.settle,
             clocks={process: child.pids() for process, child in measured.items()},
         )
         before = requests_at(self._ports.sessions)

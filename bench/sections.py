@@ -27,6 +27,9 @@ processes of the same differ, too."""
 _TELLING = ("again", "metrics", "traces-1", "traces", "audit", "telling")
 """This gateway telling others of calls. All are compared with it telling nobody, and so is a second one that tells nobody."""
 
+_SETTLE = 1.8
+"""Seconds. Envoy holds records back for half of one, and the collector spans for one."""
+
 _RESULTS = (0, 65_536)
 """Characters of padding in the results of a server on two transports."""
 
@@ -70,11 +73,12 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
         tools: int = 2,
         references: tuple[str, ...] = REFERENCES,
         subject: str = "",
+        settle: float = 0.0,
     ) -> None:
         names = tuple(f"s{number}" for number in range(1, servers + 1))
         if systems:
             found[name] = Plan(
-                tuple(systems), scenarios, wishes.seconds, wishes.rounds, names, tools, references, subject
+                tuple(systems), scenarios, wishes.seconds, wishes.rounds, names, tools, references, subject, settle
             )
 
     for section in wishes.sections:
@@ -106,7 +110,8 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
         elif section == "telemetry" and gateways:
             systems = [*_without(others, "mcp", "plain"), "gateway", *_TELLING]
             references = ("router", "gateway")
-            add("telemetry", systems, Scenario(0, busiest), references=references, subject=" with telemetry")
+            subject = " with telemetry"
+            add("telemetry", systems, Scenario(0, busiest), references=references, subject=subject, settle=_SETTLE)
         elif section == "workers" and gateways:
             own = [name for each in gateways for name in (each.gateway, each.workers)]
             subject = " with one and two workers"

@@ -80,8 +80,6 @@ class Running:
     """Headers that requests have in turn, if it authenticates clients. The first ones open the sessions."""
     access_log: Path | None = None
     """Its file, if it writes one. It is complete when the processes have ended."""
-    settle: float = 0.0
-    """Seconds after a call in which it may still be busy with it."""
     told: Sequence[Path] = ()
     """Files that have something in them when the processes have ended, if it told others of the calls."""
 
@@ -217,10 +215,6 @@ def _one_worker(
     return Running(port, {"envoy": stage.envoy_child(name, completed(gateway.bootstrap())), **processes})
 
 
-_SETTLE = 2.0
-"""Envoy holds records back for half a second, and the collector spans for one."""
-
-
 def _telling(name: str, *what: str, sample: float = 1.0) -> Callable[[Stage], Running]:
     """A gateway that tells others of calls: of `metrics`, `traces` and `audit` those in `what`."""
 
@@ -244,7 +238,7 @@ def _telling(name: str, *what: str, sample: float = 1.0) -> Callable[[Stage], Ru
         processes = with_collector(gateway.serve(stage.children))
         told = [file for word, file in (("audit", audit), ("traces", spans)) if word in what]
         envoy = stage.envoy_child(name, gateway.bootstrap())
-        return Running(port, {"envoy": envoy, **processes}, settle=_SETTLE, told=told)
+        return Running(port, {"envoy": envoy, **processes}, told=told)
 
     return start
 
