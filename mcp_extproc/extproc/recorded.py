@@ -141,7 +141,7 @@ class Recorder:
         from_meta, spans = self._begin(head, meta, self._traces)
         baggage = baggage_of(meta)
         if spans.own.sampled:
-            return Begun(_traced(head, spans.own), spans, baggage=baggage, arguments=arguments)
+            return Begun(head.within(spans.own), spans, baggage=baggage, arguments=arguments)
         return Begun(head, spans, from_meta, baggage, arguments)
 
     def _params(self, body: bytes) -> Members:
@@ -246,14 +246,6 @@ def _meta(params: Members) -> Mapping[str, str]:
         return {}
     found = ((name, jsontext.text_in(meta, name)) for name in MEMBERS)
     return {name: text for name, text in found if text is not None}
-
-
-def _traced(head: RequestHead, own: SpanContext) -> RequestHead:
-    headers = {**head.headers, TRACEPARENT: own.traceparent}
-    headers.pop(TRACESTATE, None)
-    if own.state:
-        headers[TRACESTATE] = own.state
-    return head.within(own, headers)
 
 
 def _as_headers(context: SpanContext, baggage: str | None) -> tuple[Headers, tuple[str, ...]]:

@@ -40,6 +40,7 @@ ASPECTS = {
     "extproc/http2/test_hyper.py": "extproc/http2/connection.py",
     "extproc/http2/test_reading.py": "extproc/http2/connection.py",
     "extproc/http2/test_violations.py": "extproc/http2/connection.py",
+    "extproc/test_wire.py": "wire.py",
     "gateway/requests/test_owners.py": "gateway/requests/calls.py",
     "gateway/test_metadata.py": "gateway/dispatch.py",
     "gateway/test_sessions.py": "gateway/dispatch.py",

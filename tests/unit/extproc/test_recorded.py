@@ -58,7 +58,7 @@ def test_a_trace_begins_here() -> None:
     made = recorder()
     begun = made.begin(head(), body())
     assert begun.spans == RequestSpans(SpanContext(FIRST, SECOND, sampled=True))
-    assert begun.head.headers["traceparent"] == traceparent(FIRST, SECOND), "for what is done for its sake"
+    assert dict(begun.head.trace)["traceparent"] == traceparent(FIRST, SECOND), "for what is done for its sake"
     assert begun.head.span == begun.spans.own
     passed = made.passed(begun, forward(body()))
     assert passed.headers == (("traceparent", traceparent(FIRST, THIRD)),)
