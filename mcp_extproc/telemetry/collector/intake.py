@@ -169,7 +169,7 @@ class Intake:
                 (totals.series(instrument, labels), VALUES.get(instrument, one))
                 for instrument, labels, _ in recordings_of(exchange)
             ]
-            self._cells.keep(kind, cells, size=_CELL_BYTES * (1 + len(cells)))
+            self._cells.keep(kind, cells, size=_CELL_BYTES * (1 + len(cells)) + 4 * len(str(kind)))
         for series, value_of in cells:
             series.record(value_of(exchange))
         if exchange.session is not None:

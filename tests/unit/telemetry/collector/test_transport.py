@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import pytest
 from aiohttp import web
@@ -41,6 +43,39 @@ async def over_http(*statuses: int) -> tuple[bool, list[bytes]]:
 async def test_over_http(statuses: tuple[int, ...], arrived: bool) -> None:
     """Redirections are not followed: headers may have keys in them."""
     assert await over_http(*statuses) == (arrived, [b"spans"] * len(statuses))
+
+
+class Endpoint:
+    """What it sends, and goes on with until it is left."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.left = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\nspans")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (1 << 40))
+        try:
+            while not reader.at_eof():
+                writer.write(b"x" * (1 << 20))
+                await writer.drain()
+                self.sent += 1 << 20
+        except ConnectionError:
+            pass
+        finally:
+            self.left.set()
+            writer.close()
+
+
+async def test_an_answer_without_end_is_left() -> None:
+    endpoint = Endpoint()
+    async with await asyncio.start_server(endpoint.serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/traces"
+        to = Transport(Export(url, is_grpc=False, headers={}), TRACES)
+        assert await to.send(b"spans")
+        await endpoint.left.wait()
+        await to.close()
+    assert endpoint.sent < 64 << 20, "what fits into the system's buffers"
 
 
 async def over_grpc(*codes: grpc.StatusCode) -> tuple[bool, list[bytes]]:
