@@ -20,7 +20,7 @@ from mcp_extproc.config.server_entry import is_off, listed, native_hint, read_en
 from mcp_extproc.config.switches import NamedOnes, names_in
 from mcp_extproc.config.uri_words import scheme_word
 
-_RESTRICTING: Final = ("authentication", "authorization", "rate_limits", "vetting")
+RESTRICTING: Final = ("authentication", "authorization", "rate_limits", "vetting")
 """Keys of the native format that restrict callers."""
 
 _TELLING: Final = ("command", "url", "httpUrl", "serverUrl", "baseUrl")
@@ -145,10 +145,10 @@ class _Reader:
     def _name_others(self, data: Mapping[str, Any]) -> None:
         if "inputs" in data:
             self.warnings.append("inputs: has no effect, since the gateway can't prompt; use ${VAR} instead")
-        for key in _RESTRICTING:
+        for key in RESTRICTING:
             if key in data:
                 self._problem((key,), "has no effect here, and without it everybody could call: use the native format")
-        if others := [key for key in data if key not in (self.table, "inputs", "mcp", *_RESTRICTING)]:
+        if others := [key for key in data if key not in (self.table, "inputs", "mcp", *RESTRICTING)]:
             hint = native_hint(others, GatewayConfig)
             self.warnings.append(f"unknown keys beside {self.table} have no effect: {listed(others)}{hint}")
 

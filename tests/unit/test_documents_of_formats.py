@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcp_extproc.config.kubernetes.documents import KINDS
+from mcp_extproc.config.mcp_servers import RESTRICTING
 from mcp_extproc.config.problems import section_of
 from mcp_extproc.config.server_entry import CLIENT_KEYS, KEYS
 from tests.unit.config.kubernetes.keys import keys
@@ -30,7 +31,7 @@ def told(section: str) -> list[str]:
 
 def test_every_key_of_agents_files_is_told_once() -> None:
     named = told((DOCS / "mcp-servers.md").read_text(encoding="utf-8"))
-    at_the_top = ["mcpServers", "servers", "inputs", "mcp.allowed", "mcp.excluded"]
+    at_the_top = ["mcpServers", "servers", "inputs", "mcp.allowed", "mcp.excluded", *RESTRICTING]
     assert sorted(named) == sorted([*at_the_top, *KEYS, *CLIENT_KEYS])
 
 
