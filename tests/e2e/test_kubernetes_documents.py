@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import ssl
@@ -19,6 +20,7 @@ from tests.support.processes import free_port
 from tests.support.run_command import RUN, announced, piped, running
 from tests.support.scripted import ScriptedServer, tool
 from tests.support.tls import Authority
+from tests.support.waiting import eventually
 from tests.unit.config.kubernetes.support import (
     backend,
     config_map,
@@ -77,6 +79,20 @@ async def test_a_route_with_a_selector_and_a_key(tmp_path: Path, alpha: Scripted
     assert b"from-a-file" not in err
 
 
+def pair_of(authority: Authority, name: str) -> dict[str, str]:
+    """As a Secret has it."""
+    return {"tls.crt": authority.certificate(name).read_text(), "tls.key": authority.key(name).read_text()}
+
+
+async def certificate_at(port: int, authority: Authority) -> bytes:
+    """What a new connection is shown."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=authority.client([]))
+    shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    assert isinstance(shown, bytes)
+    return shown
+
+
 async def test_how_servers_and_clients_connect(tmp_path: Path, alpha: ScriptedServer, beta: ScriptedServer) -> None:
     """A Unix socket, a server that takes TLS 1.3 and clients with a certificate alone, and TLS to clients: the keys are in the
     file, and Envoy shows none."""
@@ -84,10 +100,6 @@ async def test_how_servers_and_clients_connect(tmp_path: Path, alpha: ScriptedSe
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.ca)
     context.load_cert_chain(authority.certificate("server"), authority.key("server"))
     context.verify_mode, context.minimum_version = ssl.CERT_REQUIRED, ssl.TLSVersion.TLSv1_3
-    pairs = {
-        name: {"tls.crt": authority.certificate(name).read_text(), "tls.key": authority.key(name).read_text()}
-        for name in ("client", "server")
-    }
     with tempfile.TemporaryDirectory(prefix="mcp-") as folder:
         await alpha.also_at(Path(folder) / "alpha.sock")
         port = await beta.also_with_tls(context)
@@ -98,17 +110,20 @@ async def test_how_servers_and_clients_connect(tmp_path: Path, alpha: ScriptedSe
         listener = {
             "name": "https", "port": 1975, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "server"}]},
         }  # fmt: skip
-        file = tmp_path / "mcp-route.yaml"
-        file.write_text(
-            text_of(
+
+        def documents(authority: Authority) -> str:
+            return text_of(
                 route(backendRefs=[*to_backend(name="alpha"), *to_backend(name="beta")]),
                 backend("alpha", endpoints=[{"unix": {"path": f"{folder}/alpha.sock"}}]),
                 backend("beta", endpoints=[{"ip": {"address": "127.0.0.1", "port": port}}], tls=tls),
                 config_map("ca", **{"ca.crt": authority.ca.read_text()}),
-                *(secret(name, **pair) for name, pair in pairs.items()),
+                *(secret(name, **pair_of(authority, name)) for name in ("client", "server")),
                 gateway(listener),
             )
-        )
+
+        file = tmp_path / "mcp-route.yaml"
+        file.write_text(documents(authority))
+        keys = [pair_of(authority, name)["tls.key"] for name in ("client", "server")]
         async with gateway_of(file, {}) as served:
             port = served.local.port
             connector = aiohttp.TCPConnector(ssl=authority.client([]))
@@ -118,9 +133,15 @@ async def test_how_servers_and_clients_connect(tmp_path: Path, alpha: ScriptedSe
                 for name in ("alpha", "beta"):
                     assert (await client.call(session, f"{name}__echo")).result
             shown = await served.local.admin("GET", "/config_dump") or ""
+            before = await certificate_at(port, authority)
+            authority.issue("server")
+            file.write_text(documents(authority))
+            await eventually(
+                lambda: certificate_at(port, authority), "the new certificate", until=lambda one: one != before
+            )
     assert "mcp-secret-certificate+server+beta.json" in shown
-    for pair in pairs.values():
-        assert pair["tls.key"].splitlines()[1] not in shown
+    for key in keys:
+        assert key.splitlines()[1] not in shown
 
 
 async def test_an_issuer_that_is_down_at_the_start_fails_closed(tmp_path: Path, alpha: ScriptedServer) -> None:
