@@ -487,12 +487,17 @@ def response_piece(body: bytes, facts: Metadata | None = None) -> bytes:
     known = b"" if facts is None else _ONLY_ANSWERED if facts is ANSWERED else _under_namespaces(struct_of(facts))
     if not body:
         return NOTHING_MORE + known
+    if len(body) <= _SMALL_BYTES:
+        return field(4, field(1, field(3, field(1, body)))) + known
     # Bodies are large, so they are copied only once.
     heads = [head(1, len(body))]
     for number in (3, 1, 4):
         heads.append(head(number, sum(map(len, heads)) + len(body)))
     return b"".join((*reversed(heads), body, known))
 
+
+_SMALL_BYTES = 1024
+"""Of a body that may be copied more often, as that takes less than to count."""
 
 NOTHING_MORE: Final = field(4, field(1, field(3, number_field(2, 1))))
 """A chunk of the response body that the client does not get: ``clear_body``."""

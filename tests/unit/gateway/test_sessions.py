@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mcp_extproc.gateway.decision import FanOut, Reply
+from mcp_extproc.gateway.decision import FanOut, Forward, Reply
 from mcp_extproc.gateway.effects import EndStreams, NoteExpiry
 from mcp_extproc.gateway.legs import CloseLeg, Done, Failed
 from mcp_extproc.gateway.principal import ANONYMOUS, Principal
@@ -162,3 +162,23 @@ def test_no_token_is_printed() -> None:
     reply = rig.reply(message("ping"), head(mcp_session_id=rig.token + "x"))
     assert rig.token not in json.dumps(reply.facts.metadata())
     assert rig.token not in reply.body.decode()
+
+
+def test_a_head_that_comes_again_is_looked_at_again() -> None:
+    """Its caller is kept with it, and nothing that may have changed since."""
+    call = message("tools/call", {"name": "a__x", "arguments": {}})
+    rig = Rig()
+    request = rig.head()
+    first, again = (rig.gateway.decide(request, call, NOW) for _ in range(2))
+    assert isinstance(first, Forward)
+    assert isinstance(again, Forward)
+    assert again.plan is first.plan
+    # Another worker finds out by itself.
+    other = Rig(secret="another secret that is long enough").gateway
+    assert as_reply(other.decide(request, call, NOW)).status == 404
+    assert isinstance(rig.gateway.decide(request, call, NOW), Forward)
+    # The session ends when it has to.
+    assert as_reply(rig.gateway.decide(request, call, float(rig.state().expires))).status == 404
+    assert isinstance(rig.gateway.decide(request, call, NOW), Forward)
+    rig.memory.end(rig.session)
+    assert as_reply(rig.gateway.decide(request, call, NOW)).status == 404
