@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import struct
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,8 @@ from mcp_extproc.run.process import PYTHON, START_SECONDS, Restarts, StartError,
 from mcp_extproc.run.reports import Reports
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
-from mcp_extproc.telemetry.collector.spec import RECEIVED_FILE, RECEIVED_NUMBER, AuditTo, Collected, Export, PageAt
+from mcp_extproc.telemetry.collector.received import received, received_file
+from mcp_extproc.telemetry.collector.spec import AuditTo, Collected, Export, PageAt
 
 STOP_SECONDS = 10.0
 """It still sends what it has."""
@@ -130,13 +130,7 @@ class Collector:
     def received(self) -> int:
         """How many records have come from an Envoy of ours."""
         admin = self._layout.admin
-        if not isinstance(admin, UnixAddress):
-            return 0
-        try:
-            [number] = RECEIVED_NUMBER.unpack(Path(admin.path).with_name(RECEIVED_FILE).read_bytes())
-        except (OSError, struct.error):
-            return 0
-        return int(number)
+        return received(received_file(admin.path)) if isinstance(admin, UnixAddress) else 0
 
     async def serve(self, config: GatewayConfig) -> None:
         """Have it do what a configuration says, from now on. Where that has changed the process is replaced.

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
-from mcp_extproc.telemetry.collector.spec import Restarts
+from mcp_extproc.telemetry.restarts import RestartCounts
 
 
 class Reports:
@@ -19,7 +19,7 @@ class Reports:
 
     def __init__(self) -> None:
         self._ends: tuple[socket.socket, socket.socket] | None = None
-        self.restarts = Restarts()
+        self.restarts = RestartCounts()
         """What the supervisor counts."""
 
     @property
@@ -47,6 +47,7 @@ class Reports:
         self._ends = None
 
     def _tell(self, report: object) -> None:
+        # A `Report`, whose module brings all that spans are made of, which the supervisor has no use for.
         if self._ends is not None:
             with suppress(BlockingIOError):  # nobody reads
                 self._ends[1].send(msgspec.json.encode(report), socket.MSG_DONTWAIT)

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from mcp_extproc.telemetry.collector.spec import Restarts
+from mcp_extproc.telemetry.restarts import RestartCounts
 from mcp_extproc.telemetry.spans import Span
 
 MAX_ITEMS: Final = 100
@@ -88,4 +88,4 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     spans: tuple[Span, ...] = ()
     expired: tuple[Expired, ...] = ()
     spans_lost: int = 0
-    restarts: Restarts | None = None
+    restarts: RestartCounts | None = None

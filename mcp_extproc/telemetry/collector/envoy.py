@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import mmap
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import aiohttp
 
 from mcp_extproc.telemetry import log
-from mcp_extproc.telemetry.collector.spec import RECEIVED_NUMBER
+from mcp_extproc.telemetry.collector.received import Received
 
 SECONDS: Final = 3.0
 """For its answer."""
@@ -31,29 +29,6 @@ _COUNT = re.compile(
 )
 
 _LOG = log.logger("collector")
-
-
-class Received:
-    """How many records have come, also to collectors before this one. It is in a file that outlives any of them.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        OSError: it can't be used.
-    """
-
-    def __init__(self, path: Path) -> None:
-        path.touch(mode=0o600)
-        with path.open("r+b") as file:
-            file.truncate(RECEIVED_NUMBER.size)
-            self._map = mmap.mmap(file.fileno(), RECEIVED_NUMBER.size)
-        [self.number] = RECEIVED_NUMBER.unpack_from(self._map)
-
-    def add(self, count: int) -> None:
-        """Some more have come."""
-        self.number += count
-        RECEIVED_NUMBER.pack_into(self._map, 0, self.number)
 
 
 class Envoy:

@@ -27,11 +27,12 @@ from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.audit_file import AuditFile
 from mcp_extproc.telemetry.collector import als, transport
-from mcp_extproc.telemetry.collector.envoy import Envoy, Received
+from mcp_extproc.telemetry.collector.envoy import Envoy
 from mcp_extproc.telemetry.collector.intake import Intake, TakesEvents
+from mcp_extproc.telemetry.collector.received import Received, received_file
 from mcp_extproc.telemetry.collector.scrape import Scrape
 from mcp_extproc.telemetry.collector.sender import Sender
-from mcp_extproc.telemetry.collector.spec import RECEIVED_FILE, Collected, Export
+from mcp_extproc.telemetry.collector.spec import Collected, Export
 from mcp_extproc.telemetry.collector.workers import Workers, memory_labels
 from mcp_extproc.telemetry.exchange import Exchange
 from mcp_extproc.telemetry.instruments import AUDIT_LOST, AUDIT_WRITTEN, MEMORY, RECORDS_LOST, SPANS_LOST, Instrument
@@ -158,7 +159,7 @@ class Collector:
         """
         told = self._told
         if told.admin is not None:
-            self._received = Received(Path(told.admin).with_name(RECEIVED_FILE))
+            self._received = Received(received_file(told.admin))
             if told.measures:
                 self._envoy = Envoy(told.admin, self._received)
         if told.audit_file is not None:

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import struct
-from typing import Final
-
 import msgspec
 
-RECEIVED_FILE: Final = "records"
-"""Beside the socket of Envoy's admin interface: how many records have come, also to collectors before this one."""
-
-RECEIVED_NUMBER: Final = struct.Struct("<Q")
-"""What is in it."""
+from mcp_extproc.telemetry.restarts import RestartCounts
 
 
 class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,13 +33,6 @@ class AuditTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str
     rotate_bytes: int
     keep: int
-
-
-class Restarts(msgspec.Struct):
-    """How often a process died and was started again, since the gateway runs. The supervisor counts it."""
-
-    worker: int = 0
-    collector: int = 0
 
 
 class PageAt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,7 +75,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     metrics_address: str | None = None
     admin: str | None = None
     label_values: int = 500
-    restarts: Restarts | None = None
+    restarts: RestartCounts | None = None
     page: PageAt | None = None
 
     @property

@@ -12,7 +12,6 @@ import msgspec
 
 from mcp_extproc.telemetry import attributes as names
 from mcp_extproc.telemetry import log
-from mcp_extproc.telemetry.collector.spec import Restarts
 from mcp_extproc.telemetry.instruments import (
     COLLECTOR_RESTARTS,
     MEMORY,
@@ -22,6 +21,7 @@ from mcp_extproc.telemetry.instruments import (
 )
 from mcp_extproc.telemetry.recordings import Labels
 from mcp_extproc.telemetry.report import MAX_BYTES, Report
+from mcp_extproc.telemetry.restarts import RestartCounts
 from mcp_extproc.telemetry.totals import Family
 
 SILENT_SECONDS: Final = 10.0
@@ -68,7 +68,7 @@ class Workers:
         self._clock = clock
         self._decode = msgspec.json.Decoder(Report).decode
         self._states: dict[int, WorkerState] = {}
-        self.restarts: Restarts | None = None
+        self.restarts: RestartCounts | None = None
         """What the supervisor has counted; ``None`` where it has told nothing."""
         self.spans_lost = 0
         """Spans for which they had no room."""

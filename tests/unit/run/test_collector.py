@@ -24,7 +24,8 @@ from mcp_extproc.run.page import Page
 from mcp_extproc.run.page_file import pages
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reports import Reports
-from mcp_extproc.telemetry.collector.spec import AuditTo, Export, Restarts
+from mcp_extproc.telemetry.collector.spec import AuditTo, Export
+from mcp_extproc.telemetry.restarts import RestartCounts
 from tests.support.waiting import eventually
 
 SERVERS = {"servers": {"a": {"url": "http://a"}}}
@@ -134,7 +135,7 @@ async def test_it_is_started_again(collector: Collector, folder: Path) -> None:
     assert first is not None
     os.kill(first, signal.SIGKILL)
     await eventually(lambda: collector.pid != first and is_served(folder), "another one serves")
-    assert collector._reports.restarts == Restarts(collector=1)
+    assert collector._reports.restarts == RestartCounts(collector=1)
 
 
 async def test_for_a_page_that_nobody_looks_at_there_is_no_process(

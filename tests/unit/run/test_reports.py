@@ -7,8 +7,8 @@ import socket
 import msgspec
 
 from mcp_extproc.run.reports import Reports
-from mcp_extproc.telemetry.collector.spec import Restarts
 from mcp_extproc.telemetry.report import Report
+from mcp_extproc.telemetry.restarts import RestartCounts
 
 
 def test_nothing_is_opened_before_it_is_used() -> None:
@@ -25,7 +25,7 @@ def test_nobody_waits_for_a_collector_that_does_not_read() -> None:
             reports.restarts.worker = worker
             reports.tell_restarts()
         found = [msgspec.json.decode(collector.recv(1 << 16), type=Report).restarts for _ in range(2)]
-        assert found == [Restarts(worker=1), Restarts(worker=2)]
+        assert found == [RestartCounts(worker=1), RestartCounts(worker=2)]
         collector.detach()
     reports.close()
 

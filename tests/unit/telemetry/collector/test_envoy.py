@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mcp_extproc.telemetry.collector.envoy import SETTLED_SECONDS, Envoy, Received
+from mcp_extproc.telemetry.collector.envoy import SETTLED_SECONDS, Envoy
+from mcp_extproc.telemetry.collector.received import Received
 
 
 def text(written: int, dropped: int = 0) -> str:
@@ -45,11 +46,3 @@ def test_another_envoy_begins_anew(tmp_path: Path) -> None:
         envoy.count(text(written))
         now += SETTLED_SECONDS
     assert envoy.lost == 5
-
-
-def test_a_collector_goes_on_where_another_one_ended(tmp_path: Path) -> None:
-    Received(tmp_path / "records").add(3)
-    again = Received(tmp_path / "records")
-    again.add(4)
-    assert Received(tmp_path / "records").number == 7
-    assert (tmp_path / "records").stat().st_mode & 0o077 == 0

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from mcp_extproc.telemetry.collector.spec import Restarts
 from mcp_extproc.telemetry.collector.workers import SILENT_SECONDS, Workers
 from mcp_extproc.telemetry.instruments import MEMORY
 from mcp_extproc.telemetry.report import Count, Report, State
+from mcp_extproc.telemetry.restarts import RestartCounts
 from tests.support.waiting import eventually
 
 
@@ -60,10 +60,10 @@ def test_those_that_report() -> None:
 
 def test_restarts() -> None:
     workers = Workers(lambda _: None, Now())
-    workers.restarts = Restarts(worker=1)
+    workers.restarts = RestartCounts(worker=1)
     workers.take(told(1))
     assert numbers(workers)["mcp.gateway.worker.restarts"] == 1
-    workers.take(msgspec.json.encode(Report(restarts=Restarts(worker=2))))
+    workers.take(msgspec.json.encode(Report(restarts=RestartCounts(worker=2))))
     found = numbers(workers)
     assert (found["mcp.gateway.worker.restarts"], found["mcp.gateway.collector.restarts"]) == (2, 0)
     assert found["mcp.gateway.workers"] == 1
