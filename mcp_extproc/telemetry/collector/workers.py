@@ -20,7 +20,7 @@ from mcp_extproc.telemetry.instruments import (
     WORKERS,
 )
 from mcp_extproc.telemetry.recordings import Labels
-from mcp_extproc.telemetry.report import MAX_BYTES, Report
+from mcp_extproc.telemetry.report import MAX_BYTES, Report, State
 from mcp_extproc.telemetry.restarts import RestartCounts
 from mcp_extproc.telemetry.totals import Family
 
@@ -33,26 +33,14 @@ _AT_A_TIME: Final = 64
 _LOG = log.logger("collector")
 
 
-class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerState(State, frozen=True, kw_only=True):
     """A worker as it was when it reported last.
 
     Attributes:
         pid: its process id.
-        seen: when that was, Unix time in seconds.
-        started: when it began, the same.
-        streams: that clients have open.
-        sessions: that began there, and neither ended there nor have expired.
-        rss: resident memory in bytes; ``None`` where the system does not say it.
-        lag: seconds by which a timer was late.
     """
 
     pid: int
-    seen: float
-    started: float
-    streams: int
-    sessions: int
-    rss: int | None
-    lag: float
 
 
 class Workers:
@@ -98,8 +86,7 @@ class Workers:
         if report.is_last:
             self._states.pop(report.pid, None)
         if report.state is not None:
-            told = msgspec.structs.asdict(report.state)
-            self._states[report.pid] = WorkerState(pid=report.pid, seen=told.pop("at"), **told)
+            self._states[report.pid] = WorkerState(pid=report.pid, **msgspec.structs.asdict(report.state))
         self.restarts = report.restarts or self.restarts
         self.spans_lost += report.spans_lost
         self._take(report)
@@ -107,7 +94,7 @@ class Workers:
     def state(self) -> list[WorkerState]:
         """Those that are there, the one that has been longest first."""
         now = self._clock()
-        self._states = {pid: each for pid, each in self._states.items() if now - each.seen < SILENT_SECONDS}
+        self._states = {pid: each for pid, each in self._states.items() if now - each.at < SILENT_SECONDS}
         return sorted(self._states.values(), key=lambda each: (each.started, each.pid))
 
     def families(self) -> Iterator[Family]:

@@ -41,7 +41,7 @@ def test_those_that_report() -> None:
     workers = Workers(lambda _: None, now)
     workers.take(told(2))
     workers.take(told(1, rss=None))
-    assert [(each.pid, each.seen, each.streams, each.rss) for each in workers.state()] == [
+    assert [(each.pid, each.at, each.streams, each.rss) for each in workers.state()] == [
         (1, 100.0, 2, None),
         (2, 100.0, 2, 2000),
     ]
