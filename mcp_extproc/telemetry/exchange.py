@@ -20,6 +20,7 @@ CODES: Final = {
     "authentication_denied": INVALID_REQUEST,
     "authentication_required": INVALID_REQUEST,
     "authentication_unavailable": INVALID_REQUEST,
+    "credentials_unavailable": INTERNAL_ERROR,
     "denied": INVALID_REQUEST,
     "envoy": INTERNAL_ERROR,
     "invalid_api_key": INVALID_REQUEST,

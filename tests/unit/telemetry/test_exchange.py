@@ -11,12 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 
+from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import ERROR_HEADER
+from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 from mcp_extproc.gateway.relay import outcomes
 from mcp_extproc.telemetry.exchange import CODES, SERVER_ERROR, TOOL_ERROR, Exchange
 from tests.unit.telemetry.support import CALL
 
 GOLDEN = Path(__file__).parents[2] / "envoy" / "golden"
+TOKENS = {"token_endpoint": "https://login.example.com/token", "client_id": "gateway", "client_secret": "hush"}
+WITH_TOKENS = {"servers": {"a": {"url": "http://a", "credentials": {"client_credentials": TOKENS}}}}
 
 
 def but(**changes: Any) -> Exchange:
@@ -81,10 +86,11 @@ def test_words_of_answers_that_were_read() -> None:
 
 
 def test_codes_are_those_that_envoy_answers_with() -> None:
-    """In all configurations that are rendered for review."""
+    """In all configurations that are rendered for review, and one whose servers want tokens, which none of these has."""
     found: dict[str, int] = {}
-    for path in GOLDEN.glob("*.json"):
-        found |= dict(answers(json.loads(path.read_text())))
+    rendered = to_json(bootstrap(GatewayConfig.model_validate(WITH_TOKENS), Layout.in_directory(Path("/run"))))
+    for text in (rendered, *(path.read_text() for path in GOLDEN.glob("*.json"))):
+        found |= dict(answers(json.loads(text)))
     assert found == CODES
 
 
