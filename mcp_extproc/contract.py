@@ -69,6 +69,16 @@ LOST_HEADER: Final = "x-mcp-session-lost"
 ERROR_HEADER: Final = "x-mcp-error"
 """Put on errors that Envoy answers with: why, in the words of ``error_reason``. The access log has it from there."""
 
+TOOL_ERROR: Final = "tool_error"
+"""In ``error_reason``: the result has ``isError``, in an answer that was read. As the OpenTelemetry conventions for MCP have
+it."""
+
+SERVER_ERROR: Final = "server_error"
+"""In ``error_reason``: the server answered with a JSON-RPC error, in an answer that was read."""
+
+SERVER_FAILED: Final = "server_failed"
+"""In ``error_reason`` and :data:`ERROR_HEADER`: the server gave no answer."""
+
 FAILURE_HEADER: Final = "x-mcp-upstream-failure"
 """Put by the private listener on answers of Envoy's own: what went wrong, such as ``UpstreamConnectionFailure``."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from mcp_extproc.contract import SERVER_FAILED
 from mcp_extproc.mcp import envelope, errors, jsontext, methods
 from mcp_extproc.mcp.errors import McpError
 from mcp_extproc.mcp.jsontext import Members
@@ -158,7 +159,7 @@ def cancelled_id(message: envelope.Message) -> bytes | None:
 
 def failure(id: bytes | None, message: str) -> bytes:
     """The answer to a request that a server will not answer."""
-    return errors.render(McpError(errors.INTERNAL_ERROR, message, reason="server_failed", id=id))
+    return errors.render(McpError(errors.INTERNAL_ERROR, message, reason=SERVER_FAILED, id=id))
 
 
 def unsupported(id: bytes) -> bytes:

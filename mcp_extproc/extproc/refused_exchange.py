@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mcp_extproc.contract import CONTENT_ENCODING, NAMESPACE, REFUSED_READS
+from mcp_extproc.contract import CONTENT_ENCODING, NAMESPACE, REFUSED_READS, SERVER_ERROR
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.gateway import refusals
@@ -18,7 +18,6 @@ from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.facts import RequestFacts
 from mcp_extproc.gateway.relay import refused
-from mcp_extproc.gateway.relay.outcomes import SERVER_ERROR
 from mcp_extproc.mcp import compression
 from mcp_extproc.mcp.errors import RESOURCE_NOT_FOUND, McpError, render
 from mcp_extproc.telemetry.counters import Counters

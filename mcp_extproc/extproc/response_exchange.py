@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Mapping
 
-from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, RESPONSE_HEADERS
+from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, RESPONSE_HEADERS, SERVER_FAILED
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.shared import Answers, Shared, remember
 from mcp_extproc.gateway.effects import Effects
 from mcp_extproc.gateway.relay.awaited import ID_KEY, Awaited, NotAnnounced
-from mcp_extproc.gateway.relay.outcomes import ANSWERED, SERVER_FAILED, failure, outcome_of
+from mcp_extproc.gateway.relay.outcomes import ANSWERED, failure, outcome_of
 from mcp_extproc.gateway.relay.responses import CallResponse, Out, Reading, ResponseHead
 from mcp_extproc.held import Part
 from mcp_extproc.mcp import errors, transport

@@ -7,14 +7,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from mcp_extproc.contract import SERVER_ERROR, SERVER_FAILED, TOOL_ERROR
 from mcp_extproc.mcp.errors import INTERNAL_ERROR, INVALID_REQUEST
 from mcp_extproc.mcp.trace_context import RequestSpans, SpanContext
-
-TOOL_ERROR: Final = "tool_error"
-"""The result has ``isError``, in an answer that was read."""
-
-SERVER_ERROR: Final = "server_error"
-"""The server answered with a JSON-RPC error, in an answer that was read."""
 
 CODES: Final = {
     "authentication_denied": INVALID_REQUEST,
@@ -31,7 +26,7 @@ CODES: Final = {
     "path": INVALID_REQUEST,
     "rate_limited": INTERNAL_ERROR,
     "refused": INTERNAL_ERROR,
-    "server_failed": INTERNAL_ERROR,
+    SERVER_FAILED: INTERNAL_ERROR,
     "too_large": INVALID_REQUEST,
     "too_slow": INVALID_REQUEST,
     "unauthorized": INVALID_REQUEST,

@@ -26,13 +26,14 @@ from mcp_extproc.contract import (
     PASSED_ON_KEY,
     RULE_KEY,
     SAMPLED_KEY,
+    SERVER_ERROR,
     SPANS_KEY,
     STATE_KEY,
     TELEMETRY_NAMESPACE,
 )
 from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, RequestSpans, SpanContext, context_of, spans_of
 from mcp_extproc.telemetry import _pb as pb
-from mcp_extproc.telemetry.exchange import CODES, SERVER_ERROR, Exchange, Peer
+from mcp_extproc.telemetry.exchange import CODES, Exchange, Peer
 
 REQUEST_HEADERS: Final = (TRACEPARENT, TRACESTATE)
 """Headers that Envoy has to put into its records."""

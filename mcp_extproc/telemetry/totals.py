@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from mcp_extproc.contract import TOOL_ERROR
 from mcp_extproc.mcp.errors import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -20,7 +21,6 @@ from mcp_extproc.mcp.errors import (
 )
 from mcp_extproc.telemetry import attributes as names
 from mcp_extproc.telemetry.attributes import OTHER
-from mcp_extproc.telemetry.exchange import TOOL_ERROR
 from mcp_extproc.telemetry.instruments import BUCKETS, Instrument, Kind
 from mcp_extproc.telemetry.recordings import Labels, Recording
 

@@ -18,6 +18,7 @@ from mcp_extproc.contract import (
     NAMESPACE,
     READS_KEY,
     RESPONSE_NAMESPACE,
+    SERVER_FAILED,
 )
 from mcp_extproc.envoy._api.config_accesslog_v3 import (
     AccessLogFilter,
@@ -69,8 +70,6 @@ _JSON_TYPE = header("content-type", transport.JSON)
 
 _ID = f"%DYNAMIC_METADATA({NAMESPACE}:id_json)%"
 """JSON text already, and inserted raw."""
-
-_SERVER_FAILED = "server_failed"
 
 _NOT_A_SERVERS_STATUS = 424
 """Failed Dependency. Outlier detection counts anything below 500 as healthy. Clients never see it."""
@@ -276,7 +275,7 @@ def _unread(config: GatewayConfig) -> ResponseMapper:
 
 def _broken_off() -> ResponseMapper:
     """A server broke off while a worker read its response: that is past the filter ``custom_response``."""
-    return _unanswered(_BROKE_OFF, f"server '{_SERVER}' failed: %RESPONSE_FLAGS_LONG%", 200, _SERVER_FAILED)
+    return _unanswered(_BROKE_OFF, f"server '{_SERVER}' failed: %RESPONSE_FLAGS_LONG%", 200, SERVER_FAILED)
 
 
 def _unanswered(details: str, why: str, status: int | None, reason: str) -> ResponseMapper:
@@ -344,13 +343,13 @@ def failure_headers(config: GatewayConfig) -> LocalReplyConfig:
     )
 
 
-def _error_of(server: str, what: str, reason: str = _SERVER_FAILED) -> LocalResponsePolicy:
+def _error_of(server: str, what: str) -> LocalResponsePolicy:
     # The other parts that are inserted are Envoy's own words and numbers.
     with_id = _error_text(errors.INTERNAL_ERROR, f"No answer: server '{server}' {what}.", _ID)
     return LocalResponsePolicy(
         status_code=200,
         body_format=text_format(with_id),
-        response_headers_to_add=[_JSON_TYPE, header(ERROR_HEADER, reason)],
+        response_headers_to_add=[_JSON_TYPE, header(ERROR_HEADER, SERVER_FAILED)],
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from mcp_extproc.contract import SERVER_ERROR, TOOL_ERROR
 from mcp_extproc.mcp import jsontext
 from mcp_extproc.mcp.envelope import messages_in
 from mcp_extproc.mcp.errors import McpError
@@ -17,16 +18,8 @@ from mcp_extproc.mcp.sse import EventTooLarge, SseParser
 ANSWERED: Final[Mapping[str, str]] = {"flags": "-"}
 """From here on the client has its answer, and may leave before its stream ends."""
 
-TOOL_ERROR: Final = "tool_error"
-"""As the OpenTelemetry conventions for MCP have it."""
-
-SERVER_ERROR: Final = "server_error"
-
-SERVER_FAILED: Final = "server_failed"
-"""It gave no answer."""
-
 CREDENTIALS_REFUSED: Final = "credentials_refused"
-"""It answered 401 or 403."""
+"""The server answered 401 or 403."""
 
 CREDENTIALS_UNAVAILABLE: Final = "credentials_unavailable"
 """It was not asked: there are none for it."""

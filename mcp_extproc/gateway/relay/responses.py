@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from mcp_extproc.contract import SERVER_FAILED
 from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.relay.identifiers import Cursor, Identifiers, Position, session_checksum
-from mcp_extproc.gateway.relay.outcomes import SERVER_FAILED
 from mcp_extproc.gateway.relay.server_messages import Call, Relay, Relayed
 from mcp_extproc.mcp import errors, jsontext, transport, versions
 from mcp_extproc.mcp.compression import PIECE_BYTES, Decompressor, Undecodable, encoding_of

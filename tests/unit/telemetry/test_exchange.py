@@ -15,8 +15,7 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import ERROR_HEADER
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
-from mcp_extproc.gateway.relay import outcomes
-from mcp_extproc.telemetry.exchange import CODES, SERVER_ERROR, TOOL_ERROR, Exchange
+from mcp_extproc.telemetry.exchange import CODES, Exchange
 from tests.unit.telemetry.support import CALL
 
 GOLDEN = Path(__file__).parents[2] / "envoy" / "golden"
@@ -79,10 +78,6 @@ def test_what_was_decided(changes: dict[str, Any], verdict: str, rule: str | Non
 )
 def test_what_a_request_is(changes: dict[str, Any], is_request: bool) -> None:
     assert but(**changes).is_request is is_request
-
-
-def test_words_of_answers_that_were_read() -> None:
-    assert (TOOL_ERROR, SERVER_ERROR) == (outcomes.TOOL_ERROR, outcomes.SERVER_ERROR)
 
 
 def test_codes_are_those_that_envoy_answers_with() -> None:
