@@ -18,7 +18,7 @@ from tests.support.debian import program
 from tests.support.gateway import TestClient, TestGateway, gateway
 from tests.support.otlp_receiver import over_http
 from tests.support.processes import ROOT, free_port, http_server
-from tests.support.queries import RULES, Query, of_alerts, of_dashboard
+from tests.support.queries import RULES, Query, of_alerts, of_dashboard, of_docs
 from tests.support.scripted import ScriptedServer, tool
 from tests.support.waiting import eventually
 
@@ -124,7 +124,7 @@ async def test_every_panel_shows_something(tmp_path: Path) -> None:
             lambda: prometheus.query("mcp_server_session_duration_seconds_count"), "Prometheus has seen it"
         )
         await traffic(client, beta)
-        for query in of_dashboard():
+        for query in (*of_dashboard(), *of_docs()):
             if not any(word in query.promql for word in RARE):
                 await _is_shown(prometheus, query)
         await eventually(lambda: prometheus.get("rules"), "the rules were judged", until=_are_judged)

@@ -58,6 +58,13 @@ def of_alerts() -> Iterator[Query]:
             yield Query(rule["alert"], rule["expr"], frozenset(shown))
 
 
+def of_docs() -> Iterator[Query]:
+    """Those in the documentation."""
+    text = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+    for number, promql in enumerate(re.findall(r"```promql\n(.*?)```", text, re.DOTALL), 1):
+        yield Query(f"docs {number}", promql, frozenset())
+
+
 _TEXT = re.compile(r'"[^"]*"')
 _SELECTOR = re.compile(r"\b((?:mcp|envoy)_\w+|up)(?:\{([^}]*)\})?(?:\[\w+\])?")
 _MATCHER = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")

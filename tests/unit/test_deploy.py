@@ -11,7 +11,7 @@ import pytest
 from mcp_extproc.telemetry.instruments import ALL, Kind
 from mcp_extproc.telemetry.prometheus import name_of
 from tests.support.processes import ROOT
-from tests.support.queries import DASHBOARD, Query, groups_in, metrics_in, of_alerts, of_dashboard, panels
+from tests.support.queries import DASHBOARD, Query, groups_in, metrics_in, of_alerts, of_dashboard, of_docs, panels
 
 PROMETHEUS = {"instance", "job"}
 """Labels of every series."""
@@ -36,7 +36,7 @@ def known() -> dict[str, set[str]]:
     return found
 
 
-QUERIES = [*of_dashboard(), *of_alerts()]
+QUERIES = [*of_dashboard(), *of_alerts(), *of_docs()]
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.where)

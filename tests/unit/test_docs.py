@@ -38,7 +38,7 @@ DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG
 DOCUMENTS += [ROOT / ".github" / "pull_request_template.md", *sorted((ROOT / "docs").glob("*.md"))]
 HAND_WRITTEN = [path for path in DOCUMENTS if path != GENERATED]
 
-FENCES = {"mermaid", "yaml gateway", "json gateway", "yaml envoy-filter", "json", "sh", "text"}
+FENCES = {"mermaid", "yaml gateway", "json gateway", "yaml envoy-filter", "json", "sh", "text", "promql"}
 """What fenced blocks may say of themselves."""
 
 # What the commands of the documentation find in the folder that they run in.
