@@ -26,7 +26,7 @@ _VERDICTS: Final = {"allow": ("allowed", "dim"), "deny": ("denied", "yellow"), "
 
 
 class Seen:
-    """What has come from the page.
+    """What has come from the page, made printable: strangers have written a part of it, and whoever is at its URL the rest.
 
     Args:
         known: of the gateway.
@@ -40,14 +40,15 @@ class Seen:
         state: dict[str, Any] | None = None,
         calls: Sequence[dict[str, Any]] = (),
     ) -> None:
-        self.known = known
-        self.state = state
-        self.calls = [*calls]
+        self.known = _printable(known)
+        self.state = _printable(state)
+        self.calls: list[dict[str, Any]] = _printable([*calls])
         self.is_lost = False
 
     def take(self, name: str, data: Any) -> None:
         """An event."""
         self.is_lost = False
+        data = _printable(data)
         match name:
             case "known":
                 self.known = data
@@ -57,6 +58,17 @@ class Seen:
                 self.calls = []
             case "calls":
                 self.calls = [*self.calls, *data][-_MOST_CALLS:]
+
+
+def _printable(data: Any) -> Any:
+    match data:
+        case str():
+            return printable(data)
+        case list():
+            return [_printable(item) for item in data]
+        case dict():
+            return {name: _printable(item) for name, item in data.items()}
+    return data
 
 
 def screen(seen: Seen, height: int | None) -> RenderableType:
@@ -84,7 +96,7 @@ def screen(seen: Seen, height: int | None) -> RenderableType:
 
 def _head(seen: Seen, known: Mapping[str, Any], state: Mapping[str, Any]) -> Text:
     total, some = state["board"]["total"], state["board"]["total"]["calls"] > 0
-    where = known["ways"][0]["url"] if known["ways"] else printable(known["file"])
+    where = known["ways"][0]["url"] if known["ways"] else known["file"]
     minute = [count or 0 for count in total["course"][-30:]]
     words = [
         f"{sum(minute) if some else _NONE} requests/min",
@@ -150,9 +162,7 @@ def _denials(denials: Sequence[Mapping[str, Any]], now: float) -> Table:
     for one in denials:
         what = " ".join(filter(None, (one["what"] or one["method"], one["principal"] and f"by {one['principal']}")))
         ago = f"{max(0, now - one['last']):.0f} s ago"
-        table.add_row(
-            printable(one["rule"]), _count(one["count"]), ago, Text(printable(what), overflow="ellipsis", no_wrap=True)
-        )
+        table.add_row(_said(one["rule"]), _count(one["count"]), ago, _said(what))
     return table
 
 
@@ -176,8 +186,8 @@ def _calls(calls: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _said(text: str | None, style: str = "") -> Text:
-    """What strangers may have written: no markup, no escape sequences, one line."""
-    return Text(_NONE if text is None else printable(text), style=style, overflow="ellipsis", no_wrap=True)
+    """What strangers may have written: no markup, one line."""
+    return Text(_NONE if text is None else text, style=style, overflow="ellipsis", no_wrap=True)
 
 
 def _table(*columns: str) -> Table:

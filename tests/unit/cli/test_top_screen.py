@@ -105,3 +105,24 @@ def test_events() -> None:
     assert "not connected" in drawn(seen)
     seen.take("begin", {})
     assert (seen.calls, seen.is_lost) == ([], False)
+
+
+def everywhere(data: Any, text: str) -> Any:
+    """With a text added to each that is there."""
+    if isinstance(data, dict):
+        return {name: everywhere(item, text) for name, item in data.items()}
+    if isinstance(data, list):
+        return [everywhere(item, text) for item in data]
+    return data + text if isinstance(data, str) else data
+
+
+def test_nothing_that_a_terminal_obeys_is_drawn() -> None:
+    """Whatever is at the URL: where a gateway was killed, somebody else's program may have its port by now."""
+    text = "[/]\x1b]52;c;eA==\x07"
+    known, state, call = (everywhere(data, text) for data in (KNOWN, STATE, CALL))
+    state["envoy"] = {"clusters": {f"mcp/{name}{text}": {"open": ["rq" + text]} for name in ("notes", "gone")}}
+    assert "\x1b" not in drawn(Seen(known, state, [call]))
+    later = Seen()
+    for name, data in (("known", known), ("state", state), ("calls", [call])):
+        later.take(name, data)
+    assert drawn(later) == drawn(Seen(known, state, [call]))
