@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -70,7 +71,7 @@ def pages() -> list[Found]:
 
 
 def _pages(folder: Path) -> Iterator[Found]:
-    if not folder.is_dir() or folder.stat().st_uid != os.getuid():
+    if not (_is_ours(folder.parent) and _is_ours(folder)):
         return
     for path in folder.glob("*.json"):
         with suppress(OSError, msgspec.DecodeError):
@@ -89,9 +90,17 @@ def _folder() -> Path:
     """
     parent = Path(default_directory())
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = parent.stat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+    if not _is_ours(parent):
         raise PermissionError(f"{parent} is owned by, or accessible to, another user")
     folder = parent / _FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody else could have put something there: below ``/tmp``, others may have made it before us, or a link."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077

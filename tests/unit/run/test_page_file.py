@@ -41,3 +41,19 @@ def test_a_folder_of_others_is_not_used(runtime: Path, capfd: pytest.CaptureFixt
     runtime.parent.chmod(0o777)
     PageFile("http://127.0.0.1:9901/", "gateway.yaml").remove()
     assert not runtime.exists()
+
+
+def test_nothing_is_read_where_others_can_write(runtime: Path) -> None:
+    """Nor anything removed: a link there may lead to any folder of ours."""
+    mine = runtime.parent.parent / "mine"
+    mine.mkdir(mode=0o700)
+    gone = Found(url="http://127.0.0.1:1/", pid=1 << 30, file="x", started=0.0)
+    (mine / "1.json").write_bytes(msgspec.json.encode(gone))
+    runtime.parent.mkdir(mode=0o700)
+    runtime.symlink_to(mine)
+    assert pages() == []
+    runtime.unlink()
+    mine.rename(runtime)
+    runtime.parent.chmod(0o777)
+    assert pages() == []
+    assert (runtime / "1.json").exists()
