@@ -26,7 +26,12 @@ MAX_BAGGAGE_BYTES: Final = 8192
 """Of ``baggage`` (W3C Baggage, section 3.3.2)."""
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
-_STATE = re.compile(r"[\x20-\x7e\t]*")
+_MAX_MEMBERS = 32
+_MEMBER = re.compile(
+    r"([a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+    r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
+_PRINTABLE = re.compile(r"[\x20-\x7e\t]*")
 _SPAN_OR_NONE = re.compile(r"(?:[0-9a-f]{16})?")
 _SAMPLED = 1
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
@@ -110,7 +115,7 @@ def baggage_of(values: Mapping[str, str]) -> str | None:
     ('tenant=acme', None)
     """
     text = values.get(BAGGAGE)
-    if text is None or len(text) > MAX_BAGGAGE_BYTES or not _STATE.fullmatch(text):
+    if text is None or len(text) > MAX_BAGGAGE_BYTES or not _PRINTABLE.fullmatch(text):
         return None
     return text.strip() or None
 
@@ -217,6 +222,9 @@ def spans_of(text: str, state: str = "") -> RequestSpans | None:
 
 
 def _state(value: object) -> str:
-    if isinstance(value, str) and len(value) <= MAX_STATE_BYTES and _STATE.fullmatch(value):
-        return value.strip()
-    return ""
+    """What can't be read is dropped whole (sections 3.3.1 and 4.3): whoever gets it from us would, and with a complaint."""
+    if not isinstance(value, str) or len(value) > MAX_STATE_BYTES:
+        return ""
+    found = [_MEMBER.fullmatch(member) for part in value.split(",") if (member := part.strip(" \t"))]
+    keys = {match[1] for match in found if match is not None}
+    return value.strip(" \t") if len(keys) == len(found) <= _MAX_MEMBERS else ""

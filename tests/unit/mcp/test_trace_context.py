@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from opentelemetry.trace import TraceState
 
 from mcp_extproc.mcp.trace_context import (
     MAX_STATE_BYTES,
@@ -47,9 +48,24 @@ def test_a_later_version_may_have_more() -> None:
     assert context_of({"traceparent": f"cc-{TRACE}-{SPAN}-09-what"}) == SpanContext(TRACE, SPAN, sampled=True)
 
 
-@pytest.mark.parametrize("state", ["x" * (MAX_STATE_BYTES + 1), "a=1\r\nx: y", "ü", 7])
+@pytest.mark.parametrize(
+    "state",
+    [
+        "x" * (MAX_STATE_BYTES + 1), "a=1\r\nx: y", "ü", 7, "=", "a", "a=", "A=1", "a=b=c", "a=1,b", "a=1,a=2", "a@b@c=1",
+        ",".join(f"a{number}=1" for number in range(33)),
+    ],
+)  # fmt: skip
 def test_a_state_that_is_not_passed_on(state: object) -> None:
     assert context_of({"traceparent": PARENT, "tracestate": state}) == SpanContext(TRACE, SPAN, sampled=True)
+
+
+@pytest.mark.parametrize("state", ["a=1", "a=1, b=~\t,,1@v=x y", ",".join(f"a{number}=1" for number in range(32)), ""])
+def test_a_state_that_is_passed_on(state: str) -> None:
+    """As it is, and exporters don't complain about it: they would, with a line in the log for each span."""
+    found = context_of({"traceparent": PARENT, "tracestate": state})
+    assert found is not None
+    assert found.state == state
+    assert len(TraceState.from_header([state])) == len([member for member in state.split(",") if member])
 
 
 def test_meta_is_the_parent_and_the_header_a_link() -> None:
