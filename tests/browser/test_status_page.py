@@ -52,6 +52,18 @@ TOOLS = [
     tool("few"),
 ]
 
+ODD: dict[str, Any] = {
+    "type": "object",
+    "title": {"toString": 1},
+    "properties": {
+        "any": {"anyOf": "x", "description": {"toString": 1}},
+        "text": {"type": "string", "title": {"toString": 1}},
+        "required": {"required": 1, "properties": 1, "enum": {}},
+        **{f"field-{number}": {"type": "string"} for number in range(300)},
+    },
+}
+"""A schema that is none. Each property of it broke the view of all tools."""
+
 
 async def _call(_: Any, message: dict[str, Any]) -> Any:
     """Says what it was asked, between markup."""
@@ -103,6 +115,8 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
     async with ScriptedServer("alpha") as alpha, ScriptedServer("beta") as beta, chromium() as browser:
         alpha.pages = [TOOLS]
         alpha.on["tools/call"] = _call
+        few = dict(list(ODD["properties"].items())[:4])
+        beta.pages = [[tool("many", inputSchema=ODD), tool("odd", inputSchema={**ODD, "properties": few})]]
         servers = {"alpha": alpha.url, "beta": {"url": f"{beta.url}?key=hunter2222"}, "gone": "http://127.0.0.1:9/mcp"}
         async with start_gateway(
             tmp_path_factory.mktemp("page"),
@@ -190,9 +204,9 @@ async def test_tools_are_searched_and_called(stage: Stage) -> None:
     async with looking(stage, "tools") as page:
         await expect(page.get_by_text("Paste a token to see what it may see.")).to_be_visible()
         await _ask_as(page, ALICE)
-        await expect(page.get_by_text("5 tools", exact=True)).to_be_visible()
+        await expect(page.get_by_text("6 tools", exact=True)).to_be_visible()
         await page.get_by_label("Search tools").fill("finds")
-        await expect(page.get_by_text("1 of 5 tools")).to_be_visible()
+        await expect(page.get_by_text("1 of 6 tools")).to_be_visible()
         one = page.get_by_role("region", name="Tool", exact=True)
         await expect(one).to_contain_text(f"Finds things. {EVIL}")
         await expect(one).to_contain_text("read-only")
@@ -227,6 +241,21 @@ async def test_tools_are_searched_and_called(stage: Stage) -> None:
         await expect(page.get_by_text(re.compile("^They can.t be listed$"))).to_be_visible()
 
 
+async def test_a_schema_that_is_none_breaks_nothing(stage: Stage) -> None:
+    async with looking(stage, "tools") as page:
+        await _ask_as(page, ALICE)
+        names = page.get_by_label("Tools", exact=True)
+        await names.get_by_text("beta__odd", exact=True).click()
+        form = page.get_by_role("form", name="Arguments")
+        await form.get_by_label("text").fill("x")
+        await form.get_by_role("button", name="Call").click()
+        await expect(page.locator(".answer")).to_contain_text('"text": "x"')
+        await names.get_by_text("beta__many", exact=True).click()
+        await form.get_by_label("Arguments as JSON").fill('{"any": 1}')
+        await form.get_by_role("button", name="Call").click()
+        await expect(page.locator(".answer")).to_contain_text("Done")
+
+
 async def test_what_a_principal_sees(stage: Stage) -> None:
     async with looking(stage, "access") as page:
         for who, key in (("First caller", ALICE), ("Compare with", BOB)):
@@ -234,7 +263,7 @@ async def test_what_a_principal_sees(stage: Stage) -> None:
             await form.get_by_label(f"{who}: token or key").fill(key)
             await form.get_by_role("button", name="Ask").click()
         tools = page.get_by_role("region", name="Tools")
-        await expect(tools).to_contain_text("first: 5, other: 4")
+        await expect(tools).to_contain_text("first: 6, other: 5")
         await expect(tools.get_by_role("listitem").filter(has_text="alpha__delete")).to_contain_text("only the first")
         await expect(tools.get_by_role("listitem").filter(has_text="alpha__search")).not_to_contain_text("only")
         form = page.get_by_role("form", name="Compare with")

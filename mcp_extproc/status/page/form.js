@@ -4,6 +4,7 @@
 import { h } from "./dom.js";
 
 const DEEPEST = 3;
+const MOST_FIELDS = 200;
 const NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/;
 let last = 0;
 
@@ -25,17 +26,20 @@ function isObject(value) {
   return value !== null && typeof value === "object" && !Array.isArray(value);
 }
 
-function typeOf(schema) {
+function typeOf(schema, depth = 0) {
   const of = (one) => (Array.isArray(one?.type) ? one.type.filter((type) => type !== "null") : [one?.type]).filter(Boolean);
   if (of(schema).length === 1) return { ...schema, type: of(schema)[0] };
   // Something or null: leaving it out says the same.
-  const some = (schema?.anyOf ?? schema?.oneOf ?? []).filter((one) => one?.type !== "null");
-  return some.length === 1 ? typeOf({ ...schema, anyOf: undefined, oneOf: undefined, ...some[0] }) : schema;
+  const all = schema?.anyOf ?? schema?.oneOf;
+  const some = Array.isArray(all) ? all.filter((one) => one?.type !== "null") : [];
+  return some.length === 1 && depth < DEEPEST ? typeOf({ ...schema, anyOf: undefined, oneOf: undefined, ...some[0] }, depth + 1) : schema;
 }
 
 function objectField(schema, depth) {
   const required = new Set(Array.isArray(schema.required) ? schema.required : []);
-  const fields = Object.entries(isObject(schema.properties) ? schema.properties : {}).map(([name, one]) => [
+  const all = Object.entries(isObject(schema.properties) ? schema.properties : {});
+  if (all.length > MOST_FIELDS) return wholeField();
+  const fields = all.map(([name, one]) => [
     name,
     fieldOf(name, typeOf(isObject(one) ? one : {}), required.has(name), depth + 1),
     required.has(name),
@@ -50,9 +54,15 @@ function objectField(schema, depth) {
   };
 }
 
+/** More arguments than anybody fills in, as one text. */
+function wholeField() {
+  const input = h("textarea", { rows: 4, placeholder: "{ }", spellcheck: "false", "aria-label": "Arguments as JSON" });
+  return { element: h("div", { class: "fields" }, input), value: () => json(input, { type: "object" }) };
+}
+
 function fieldOf(name, schema, required, depth) {
   const title = [h("b", {}, name), required ? "" : " (optional)"];
-  const about = schema.description ? h("span", { class: "hint" }, String(schema.description)) : null;
+  const about = typeof schema.description === "string" ? h("span", { class: "hint" }, schema.description) : null;
   if (schema.type === "object" && isObject(schema.properties) && depth < DEEPEST) {
     const inner = objectField(schema, depth);
     const element = h("fieldset", {}, h("legend", {}, title), about, inner.element);
@@ -95,7 +105,7 @@ function inputOf(schema, required) {
       return { input, read: () => number(input, schema) };
     }
     case "string": {
-      const isLong = (schema.maxLength ?? 0) > 200 || /text|content|body|markdown|query|sql|code/i.test(schema.title ?? "");
+      const isLong = (schema.maxLength ?? 0) > 200 || (typeof schema.title === "string" && /text|content|body|markdown|query|sql|code/i.test(schema.title));
       const input = isLong ? h("textarea", { rows: 3, placeholder: hint }, start) : h("input", { value: start, placeholder: hint, autocomplete: "off", spellcheck: "false" });
       return { input, read: () => (input.value === "" && !required ? undefined : JSON.stringify(input.value)) };
     }

@@ -139,6 +139,7 @@ export class Client {
         const data = block.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5).replace(/^ /, "")).join("\n");
         if (!data) continue;
         const message = JSON.parse(data);
+        if (message === null || typeof message !== "object") continue;
         if (message.id === id && message.method === undefined) {
           reader.cancel().catch(() => {});
           return data;

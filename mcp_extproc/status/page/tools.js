@@ -69,7 +69,7 @@ export function tools() {
     fill(note, fit.length === found.length ? plural(found.length, "tool") : `${count(fit.length)} of ${plural(found.length, "tool")}`);
     names.replaceChildren(
       ...(fit.length
-        ? fit.map((tool) => h("button", { type: "button", "aria-current": tool === chosen ? "true" : null, onclick: () => choose(tool) }, h("span", { class: "name" }, tool.name), h("span", { class: "under" }, tool.title ?? tool.description ?? "")))
+        ? fit.map((tool) => h("button", { type: "button", "aria-current": tool === chosen ? "true" : null, onclick: () => choose(tool) }, h("span", { class: "name" }, tool.name), h("span", { class: "under" }, said(tool.title) ?? said(tool.description) ?? "")))
         : [found.length ? empty("None of them", "No tool has all these words.") : empty("No tools", "This caller sees none.")]),
     );
     if (!chosen && fit.length) choose(fit[0], false);
@@ -78,7 +78,12 @@ export function tools() {
   function choose(tool, marks = true) {
     chosen = tool;
     detail.hidden = false;
-    detail.replaceChildren(...toolParts(tool));
+    try {
+      detail.replaceChildren(...toolParts(tool));
+    } catch (problem) {
+      // A server may write any schema. Its other tools are none the worse for it.
+      detail.replaceChildren(h("div", { class: "head" }, h("h2", { class: "mono" }, tool.name)), empty("It can’t be shown", problem.message));
+    }
     for (const button of names.children) button.removeAttribute("aria-current");
     const button = [...names.children].find((one) => one.firstChild?.textContent === tool.name);
     button?.setAttribute("aria-current", "true");
@@ -97,7 +102,12 @@ export function tools() {
 }
 
 function textOf(tool) {
-  return [tool.name, tool.title, tool.description].filter((text) => typeof text === "string").join(" ").toLowerCase();
+  return [tool.name, said(tool.title), said(tool.description)].filter(Boolean).join(" ").toLowerCase();
+}
+
+/** A text, if it is one. */
+function said(text) {
+  return typeof text === "string" ? text : null;
 }
 
 function toolParts(tool) {
@@ -130,11 +140,11 @@ function toolParts(tool) {
   const schema = (title, value) => (value ? h("details", {}, h("summary", {}, title), h("pre", { class: "short", tabindex: "0" }, JSON.stringify(value, null, 2))) : null);
   const hints = HINTS.filter(([name]) => tool.annotations?.[name] === true).map(([name, word]) => h("span", { class: name === "destructiveHint" ? "tag warn" : "tag" }, word));
   return [
-    h("div", { class: "head" }, h("h2", { class: "mono" }, tool.name), tool.title ? h("span", { class: "soft" }, String(tool.title)) : null),
+    h("div", { class: "head" }, h("h2", { class: "mono" }, tool.name), said(tool.title) ? h("span", { class: "soft" }, tool.title) : null),
     h(
       "div",
       { class: "body stack" },
-      tool.description ? h("p", { class: "said" }, String(tool.description)) : h("p", { class: "note" }, "It has no description."),
+      said(tool.description) ? h("p", { class: "said" }, tool.description) : h("p", { class: "note" }, "It has no description."),
       hints.length || numbersOf(tool) ? h("div", { class: "tags" }, hints, numbersOf(tool)) : null,
       h("form", { onsubmit: submit, novalidate: true, "aria-label": "Arguments", class: "fields" }, form.element, h("div", {}, button)),
       answer,
