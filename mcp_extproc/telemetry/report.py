@@ -12,8 +12,9 @@ import msgspec
 from mcp_extproc.telemetry.restarts import RestartCounts
 from mcp_extproc.telemetry.spans import Span
 
-MAX_ITEMS: Final = 100
-"""Of one kind in a message, which stays well below what a socket takes at once."""
+MAX_ITEMS: Final = 25
+"""Of one kind in a message, which stays well below what a socket takes at once (208 KiB with Linux), with whatever strangers
+write into a trace's state: what the socket refused would be lost, and all behind it."""
 
 MAX_BYTES: Final = 256 << 10
 """Of a message."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from mcp_extproc.mcp.trace_context import SpanContext
+from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, SpanContext, context_of
 from mcp_extproc.telemetry import telling
 from mcp_extproc.telemetry.instruments import BY_NAME
 from mcp_extproc.telemetry.observer import Exchanged, Sent
@@ -145,3 +145,19 @@ def test_every_label_is_in_the_table() -> None:
     first, _ = taken(observer)
     for name, labels, *_ in map(msgspec.structs.astuple, (*first.counts, *first.durations)):
         assert {label for label, _ in labels} <= {*BY_NAME[name].labels}
+
+
+def test_the_largest_message_fits_by_far() -> None:
+    """With long names of servers, and the longest state that a caller can have passed on."""
+    observer = new()
+    state = ",".join(f"{key}=" + '"' * 253 for key in "ab")
+    parent = context_of({TRACEPARENT: f"00-{TRACE}-{SPAN}-01", TRACESTATE: state})
+    assert parent is not None
+    assert len(parent.state) > 500
+    for number in range(100):
+        server = f"{number:064}"
+        observer.sent(sent(server=server, error_type="-32000", parent=parent))
+        observer.leg(server, "list", "-32000")
+        observer.repaired(server, "timeout")
+        observer.expired("0123456789abcdef", "2025-11-25", 3600.0)
+    assert max(len(msgspec.json.encode(report)) for report in taken(observer)) < 96 << 10
