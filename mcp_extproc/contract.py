@@ -194,7 +194,7 @@ ONCE_MORE: Final = "more"
 ARGUMENTS_KEY: Final = "arguments"
 """In :data:`TELEMETRY_NAMESPACE`: what the audit has of a call's arguments."""
 
-WATCHED: Final = "mcp_extproc.watched"
+WATCHED_KEY: Final = "mcp_extproc.watched"
 """Key of Envoy's runtime: percentage of requests that have a record while nothing but the status page wants any."""
 
 RECORD_FACTS: Final = (

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from mcp_extproc.contract import WATCHED
+from mcp_extproc.contract import WATCHED_KEY
 
 SECONDS: Final = 2.0
 """For an answer."""
@@ -64,7 +64,7 @@ class Numbers:
 
     async def watch(self, *, on: bool) -> bool:
         """Have it send a record of each request, or none. Returns whether it does."""
-        return await self._ask("POST", f"/runtime_modify?{WATCHED}={100 if on else ''}") is not None
+        return await self._ask("POST", f"/runtime_modify?{WATCHED_KEY}={100 if on else ''}") is not None
 
     async def close(self) -> None:
         """Ask no more."""

@@ -162,7 +162,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def error_type(self) -> str | None:
-        """What went wrong, by the conventions: ``tool_error``, the JSON-RPC code, or else the HTTP status."""
+        """What went wrong, by the conventions: ``tool_error``, the JSON-RPC code, or else the reason, or the HTTP status."""
         if self.reason == TOOL_ERROR:
             return TOOL_ERROR
         if (code := self.error_code) is not None:

@@ -4,7 +4,7 @@ the status page alone only while somebody looks at it."""
 from __future__ import annotations
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import ERROR_HEADER, SAMPLED_KEY, TELEMETRY_NAMESPACE, WATCHED
+from mcp_extproc.contract import ERROR_HEADER, SAMPLED_KEY, TELEMETRY_NAMESPACE, WATCHED_KEY
 from mcp_extproc.envoy._api.access_loggers_grpc_v3 import CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig
 from mcp_extproc.envoy._api.config_accesslog_v3 import (
     AccessLog,
@@ -123,7 +123,7 @@ def _while_watched() -> AccessLogFilter:
     """While somebody looks at the status page, of which the collector tells Envoy by its admin interface."""
     return AccessLogFilter(
         runtime_filter=RuntimeFilter(
-            runtime_key=WATCHED, percent_sampled=FractionalPercent(), use_independent_randomness=True
+            runtime_key=WATCHED_KEY, percent_sampled=FractionalPercent(), use_independent_randomness=True
         )
     )
 
