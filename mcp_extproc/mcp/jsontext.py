@@ -392,11 +392,8 @@ def is_unambiguous(text: bytes, members: Members) -> bool:
 
 def replace(text: bytes, members: Members, name: str, value: bytes) -> bytes:
     """The object ``text`` with the value of one of its ``members`` replaced, every other byte as it was."""
-    old = bytes(members[name])
-    at = text.find(old)
-    if text.find(old, at + 1) >= 0:  # the same text stands somewhere else, too
-        at = _offset(text, members, name)
-    return text[:at] + value + text[at + len(old) :]
+    at = _offset(text, members, name)
+    return text[:at] + value + text[at + len(bytes(members[name])) :]
 
 
 def edited(text: bytes, edits: Sequence[tuple[int, msgspec.Raw, bytes]]) -> bytes:
