@@ -186,13 +186,22 @@ async def terminal(url: str) -> AsyncIterator[tuple[Process, bytearray, int]]:
     """`top` in a terminal: the process, what it has drawn, and where keys are pressed."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color"}
+    # Its size is the terminal's, whatever the one in which the tests run has.
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    environment["TERM"] = "xterm-256color"
     process = await asyncio.create_subprocess_exec(
         *TOP, url, cwd=ROOT, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
     )
     os.close(slave)
     shown, loop = bytearray(), asyncio.get_running_loop()
-    loop.add_reader(master, lambda: shown.extend(os.read(master, 1 << 16)))
+
+    def take() -> None:
+        try:
+            shown.extend(os.read(master, 1 << 16))
+        except OSError:  # nobody has the other end any more
+            loop.remove_reader(master)
+
+    loop.add_reader(master, take)
     try:
         yield process, shown, master
     finally:
