@@ -102,20 +102,20 @@ async def test_how_servers_and_clients_connect(tmp_path: Path, alpha: ScriptedSe
     context.verify_mode, context.minimum_version = ssl.CERT_REQUIRED, ssl.TLSVersion.TLSv1_3
     with tempfile.TemporaryDirectory(prefix="mcp-") as folder:
         await alpha.also_at(Path(folder) / "alpha.sock")
-        port = await beta.also_with_tls(context)
+        theirs, port = await beta.also_with_tls(context), free_port()
         tls = {
             "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}],
             "clientCertificateRef": {"name": "client"},
         }
         listener = {
-            "name": "https", "port": 1975, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "server"}]},
+            "name": "https", "port": port, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "server"}]},
         }  # fmt: skip
 
         def documents(authority: Authority) -> str:
             return text_of(
                 route(backendRefs=[*to_backend(name="alpha"), *to_backend(name="beta")]),
                 backend("alpha", endpoints=[{"unix": {"path": f"{folder}/alpha.sock"}}]),
-                backend("beta", endpoints=[{"ip": {"address": "127.0.0.1", "port": port}}], tls=tls),
+                backend("beta", endpoints=[{"ip": {"address": "127.0.0.1", "port": theirs}}], tls=tls),
                 config_map("ca", **{"ca.crt": authority.ca.read_text()}),
                 *(secret(name, **pair_of(authority, name)) for name in ("client", "server")),
                 gateway(listener),
@@ -124,8 +124,7 @@ async def test_how_servers_and_clients_connect(tmp_path: Path, alpha: ScriptedSe
         file = tmp_path / "mcp-route.yaml"
         file.write_text(documents(authority))
         keys = [pair_of(authority, name)["tls.key"] for name in ("client", "server")]
-        async with gateway_of(file, {}) as served:
-            port = served.local.port
+        async with gateway_of(file, {}, port) as served:
             connector = aiohttp.TCPConnector(ssl=authority.client([]))
             async with aiohttp.ClientSession(connector=connector) as http:
                 client = TestClient(f"https://127.0.0.1:{port}/mcp", http)

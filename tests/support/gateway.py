@@ -179,15 +179,16 @@ async def gateway(
 
 
 @asynccontextmanager
-async def gateway_of(file: Path, resolve: Mapping[str, str]) -> AsyncIterator[TestGateway]:
-    """Start a gateway with a file of any format, which has a folder of its own. Clients connect to a free port.
+async def gateway_of(file: Path, resolve: Mapping[str, str], port: int = 0) -> AsyncIterator[TestGateway]:
+    """Start a gateway with a file of any format, which has a folder of its own.
 
     Args:
         file: its variables are those of this process.
         resolve: ``host:port`` of Services, by ``name.namespace``.
+        port: where clients connect, by default any; a file that changes has to name the same, or they go where it says.
     """
     source = FileSource(file, os.environ, resolve=resolve)
-    async with _started(source, source.load().with_port(0), file.parent) as local:
+    async with _started(source, source.load().with_port(port), file.parent) as local:
         async with client_of(local, file.parent / "access.log") as client:
             yield client
 
