@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import msgspec
+
 from mcp_extproc import __version__
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import Endpoint, endpoints, url_of
@@ -81,12 +83,8 @@ def _server(config: GatewayConfig, name: str, status: ServerStatus | None) -> Se
     )
     if status is None:
         return found
-    return Server(
-        **{field: getattr(found, field) for field in ("name", "kind", "address", "replicas", "cluster", "prefix")},
-        state=status.state,
-        version=status.version,
-        tools=status.tools,
-        problem=status.problem,
+    return msgspec.structs.replace(
+        found, state=status.state, version=status.version, tools=status.tools, problem=status.problem
     )
 
 

@@ -92,7 +92,7 @@ def numbers(data: Mapping[str, Any]) -> dict[str, Any]:
         if "histograms" in one:
             for name, values in _quantiles(one["histograms"]):
                 if (match := _CLUSTER.fullmatch(name)) is not None:
-                    clusters.setdefault(match[1], {})["time"] = values
+                    clusters.setdefault(match[1], {"open": []})["time"] = values
             continue
         name, value = one["name"], one["value"]
         if (match := _CLUSTER.fullmatch(name)) is not None:
@@ -111,7 +111,7 @@ def numbers(data: Mapping[str, Any]) -> dict[str, Any]:
 def _note(cluster: dict[str, Any], name: str, value: int) -> None:
     if (breaker := _BREAKER.fullmatch(name)) is not None:
         if value:
-            cluster.setdefault("open", []).append(breaker[1])
+            cluster["open"].append(breaker[1])
         return
     cluster[name.removeprefix("upstream_").replace(".", "_")] = value
 

@@ -67,9 +67,9 @@ export function toggle(some, full, none) {
 function figureParts(figures) {
   const parts = {};
   for (const [name, title] of [["calls", "Requests per minute"], ["latency", "Median, as clients wait"], ["errors", "Errors"], ["denied", "Denied"], ["sessions", "Sessions in 5 minutes"]]) {
-    const value = h("dd");
-    const note = h("span", { class: "note" });
-    const more = h("div");
+    const value = h("dd", { class: "value" });
+    const note = h("dd", { class: "note" });
+    const more = h("dd");
     figures.append(h("div", { class: "figure" }, h("dt", {}, title), value, note, more));
     parts[name] = { value, note, more };
   }

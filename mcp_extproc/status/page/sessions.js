@@ -11,7 +11,7 @@ export function sessions() {
   const note = h("span", { class: "note" });
   const open = h("dl", { class: "figures" });
   const openParts = ["Sessions in 5 minutes", "Open streams", "Open requests and streams", "Open connections", "Requests since Envoy’s start"].map((title) => {
-    const value = h("dd");
+    const value = h("dd", { class: "value" });
     open.append(h("div", { class: "figure" }, h("dt", {}, title), value));
     return value;
   });

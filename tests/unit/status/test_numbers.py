@@ -33,6 +33,10 @@ STATS: dict[str, Any] = {
                         "name": "cluster.mcp/dates.upstream_rq_time",
                         "values": [{"cumulative": None, "interval": None}] * 4,
                     },
+                    {
+                        "name": "cluster.mcp/files.upstream_rq_time",
+                        "values": [{"cumulative": 1.0, "interval": None}] * 4,
+                    },
                 ],
             }
         },
@@ -49,6 +53,7 @@ def test_numbers() -> None:
         "outlier_detection_ejections_active": 1,
         "time": {"p50": 4.05, "p95": 12.5, "p99": 12.6},
     }
+    assert found["clusters"]["mcp/files"]["open"] == []
     assert "mcp/dates" not in found["clusters"], "no duration is not a duration of zero"
     assert found["listener"] == {"rq_active": 3}
     assert found["denied"] == {"rbac": 5, "rate_limit": 5}
