@@ -19,7 +19,7 @@ OLDEST_ENVOY_TESTS := tests/unit/envoy tests/envoy tests/e2e/test_attach.py test
 # Processes that start, change, die and end: what takes long, as each test waits for several starts
 LIFECYCLE_TESTS := $(addprefix tests/e2e/test_, bridge.py check.py examples.py leaving.py reload.py resilience.py \
   resilience_sticky.py run.py run_without_file.py sdk_everything.py serve.py stdio_processes.py upgrades.py workers.py \
-  dying_workers.py slow_clients.py clients_listener.py sse.py) tests/e2e/handshake/test_restarts.py
+  dying_workers.py slow_clients.py clients_listener.py sse.py telemetry.py status_page.py secrets_told.py) tests/e2e/handshake/test_restarts.py
 # What the two transports answer to ten thousand recorded messages
 RECORDED_TESTS := tests/extproc/test_recorded.py
 # What `make fleet` serves beside
@@ -92,7 +92,7 @@ conformance: $(READY) ## Run the official MCP conformance suite, directly and th
 
 # Of the lifecycle, what befalls workers and servers: the rest waits for processes more than for what is said to Envoy
 reference: $(READY) ## Run the tests with real Envoy again, on the reference transport and with two workers
-	MCP_EXTPROC_TRANSPORT=grpcio MCP_EXTPROC_WORKERS=2 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/conformance $(RECORDED_TESTS) $(addprefix --ignore=,$(filter-out %workers.py %/test_restarts.py,$(LIFECYCLE_TESTS))) $(ARGS)
+	MCP_EXTPROC_TRANSPORT=grpcio MCP_EXTPROC_WORKERS=2 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/e2e tests/conformance $(RECORDED_TESTS) $(addprefix --ignore=,$(filter-out %workers.py %/test_restarts.py %/test_telemetry.py,$(LIFECYCLE_TESTS))) $(ARGS)
 
 fleet: $(READY) ## Serve beside an earlier release, LAST=v0.2.0: what one seals, the other opens
 	rm -rf .cache/last && mkdir -p .cache/last
