@@ -47,6 +47,8 @@ class Envoy:
         self._before: tuple[float, int] | None = None
         self._other = 0
         """Records of an Envoy that ran before."""
+        self._missing = 0
+        """Records that were missing when it was last looked."""
         self.lost: int | None = None
         """Records that were lost; ``None`` until that is known."""
 
@@ -75,6 +77,8 @@ class Envoy:
                 if written < self._before[1]:
                     self._other = max(0, self._received.number - written)
                 else:
-                    missing = self._before[1] - (self._received.number - self._other)
-                    self.lost = max(self.lost or 0, missing + found.get("dropped", 0))
+                    missing = max(0, self._before[1] - (self._received.number - self._other))
+                    # What a collector that was held up has still to read is missing once, and not twice.
+                    lost = min(missing, self._missing) + found.get("dropped", 0)
+                    self.lost, self._missing = max(self.lost or 0, lost), missing
             self._before = now, written
