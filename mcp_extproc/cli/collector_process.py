@@ -31,6 +31,9 @@ def collector_process(log_level: str | None, log_format: str | None, reports: in
     except AuditFileError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
+    except OSError as error:  # of an address
+        click.echo(f"The collector can't listen (telemetry.metrics.address, --collector): {error}", err=True)
+        sys.exit(1)
 
 
 def _page(told: Collected, tell: Callable[[bytes], None]) -> Page:

@@ -6,8 +6,10 @@ disk is counted, and taken back from the file, so that no line there is half.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -53,7 +55,9 @@ class AuditFile:
             message = f"audit.file {self._path}: another gateway writes it. Give each its own file."
             raise AuditFileError(message) from None
         except OSError as error:
-            message = f"audit.file {self._path}: {error.strerror}. The folder has to exist, and be writable."
+            message = (
+                f"audit.file {self._path}: {error.strerror}. It is a file in a folder that exists and is writable."
+            )
             raise AuditFileError(message) from None
 
     def write(self, lines: list[bytes]) -> None:
@@ -80,9 +84,12 @@ class AuditFile:
             self._descriptor = -1
 
     def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        # A pipe that nobody reads would be waited for.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(self._path, flags, _MODE)
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "Not a regular file")
             os.fchmod(descriptor, _MODE)  # one that was there before
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._size = os.fstat(descriptor).st_size

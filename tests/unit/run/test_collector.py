@@ -181,6 +181,16 @@ async def test_an_audit_that_can_not_be_written(collector: Collector, capfd: pyt
     assert "audit.file" in capfd.readouterr().err
 
 
+async def test_metrics_at_an_address_that_is_taken(collector: Collector, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(StartError, match="the collector ended at start"):
+            await collector.serve(config(telemetry={"metrics": {"address": address}}))
+    said = capfd.readouterr().err
+    assert "telemetry.metrics.address" in said
+    assert "Traceback" not in said
+
+
 def test_what_is_off_is_not_imported() -> None:
     """By the supervisor and the workers: neither the exporters nor what reads records."""
     program = (

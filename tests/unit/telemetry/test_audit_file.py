@@ -42,6 +42,18 @@ def test_lines_are_appended(file: AuditFile, path: Path) -> None:
     assert (file.written, file.lost, file.problem) == (3, 0, None)
 
 
+@pytest.mark.parametrize("has_reader", [False, True])
+def test_a_pipe_is_no_file_and_is_not_waited_for(path: Path, has_reader: bool) -> None:
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK) if has_reader else -1
+    try:
+        with pytest.raises(AuditFileError, match="a file in a folder"):
+            AuditFile(path, 1 << 20, 1).open()
+    finally:
+        if has_reader:
+            os.close(reader)
+
+
 def test_only_the_owner_reads_it(path: Path) -> None:
     path.touch(0o644)
     file = AuditFile(path, 1 << 20, 1)
