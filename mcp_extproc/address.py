@@ -44,6 +44,19 @@ class TcpAddress(NamedTuple):
 Address = UnixAddress | TcpAddress
 
 
+def names_this_machine(host: str) -> bool:
+    """Whether a ``Host`` (RFC 9110 section 7.2) names this machine, and so comes from no site whose name resolves to it (DNS
+    rebinding). Any port will do: others may forward theirs to ours (ssh -L)."""
+    from urllib.parse import urlsplit  # which the health check does not need
+
+    try:
+        parts = urlsplit(f"//{host}")
+        name = parts.hostname or ""
+        return parts.netloc == host and "@" not in host and TcpAddress(name, parts.port or 0).is_loopback
+    except ValueError:
+        return False
+
+
 def unix_path_problem(path: str, *, prefix: str = "") -> str | None:
     """Why this is no path of a Unix socket, or None. The prefix is that of the example, which is written as the path was."""
     if not path.startswith("/") or "\0" in path:

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from mcp_extproc.address import TcpAddress
+from mcp_extproc.address import names_this_machine
 
 SELF_HEADER: Final = "x-status-page"
 """Requests that are passed on to the gateway have to have it: a page of another origin would have to ask first (a preflight),
@@ -51,7 +50,7 @@ def refusal(method: str, path: str, headers: Mapping[str, str]) -> str | None:
         headers: of the request.
     """
     host = headers.get("host", "")
-    if not _is_here(host):
+    if not names_this_machine(host):
         return "the page is for this machine: use localhost or a loopback address"
     origin = headers.get("origin")
     if origin is not None and origin != f"http://{host}":
@@ -70,16 +69,6 @@ def refusal(method: str, path: str, headers: Mapping[str, str]) -> str | None:
         if SELF_HEADER not in headers:
             return f"it has no {SELF_HEADER}"
     return None
-
-
-def _is_here(host: str) -> bool:
-    """Whether a ``Host`` names this machine. Any port will do: others may forward theirs to ours (ssh -L)."""
-    try:
-        parts = urlsplit(f"//{host}")
-        name = parts.hostname or ""
-        return parts.netloc == host and "@" not in host and TcpAddress(name, parts.port or 0).is_loopback
-    except ValueError:
-        return False
 
 
 @web.middleware

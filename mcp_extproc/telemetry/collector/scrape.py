@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
-from mcp_extproc.address import TcpAddress
+from mcp_extproc.address import TcpAddress, names_this_machine
 from mcp_extproc.telemetry.collector.http_server import HttpServer
 from mcp_extproc.telemetry.prometheus import CONTENT_TYPE
 
@@ -20,7 +20,7 @@ class Scrape:
     """An HTTP server with one path.
 
     Args:
-        address: where it listens.
+        address: where it listens. At a loopback address no site's page reads it, whatever its name resolves to.
         metrics: as text.
     """
 
@@ -43,7 +43,9 @@ class Scrape:
         """Serve no longer."""
         await self._server.stop()
 
-    async def _answer(self, _: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.Response:
+        if self._address.is_loopback and not names_this_machine(request.headers.get("host", "")):
+            raise web.HTTPForbidden(text="Metrics are for this machine: use localhost or a loopback address.\n")
         return exposed(await self._metrics())
 
 

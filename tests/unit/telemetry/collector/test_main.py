@@ -81,6 +81,14 @@ async def test_prometheus(tmp_path: Path) -> None:
     assert "mcp_gateway_spans_lost" not in families
 
 
+async def test_no_site_reads_metrics_by_a_name_of_its_own(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    async with collecting(tmp_path, metrics_address=address), aiohttp.ClientSession() as session:
+        for host, status in (("evil.example", 403), (address, 200), ("localhost:9464", 200)):
+            async with session.get(f"http://{address}/metrics", headers={"host": host}) as response:
+                assert response.status == status, host
+
+
 @pytest.mark.parametrize(("receiver", "is_grpc"), [(over_http, False), (over_grpc, True)])
 async def test_spans(tmp_path: Path, receiver: Any, is_grpc: bool) -> None:
     opened: AbstractAsyncContextManager[Received] = receiver()
