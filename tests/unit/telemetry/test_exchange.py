@@ -80,6 +80,14 @@ def test_what_a_request_is(changes: dict[str, Any], is_request: bool) -> None:
     assert but(**changes).is_request is is_request
 
 
+def test_whoever_gets_401_or_403_was_denied() -> None:
+    """By the table of errors in docs/protocol.md, which others hold against the code."""
+    text = (Path(__file__).parents[3] / "docs/protocol.md").read_text()
+    words = re.findall(r"^\| 40[13] \| -\d+ \| `(\w+)` \|", text, re.MULTILINE)
+    assert len(words) >= 5
+    assert [word for word in (*words, "not_authorized") if but(reason=word).verdict != "deny"] == []
+
+
 def test_codes_are_those_that_envoy_answers_with() -> None:
     """In all configurations that are rendered for review, and one whose servers want tokens, which none of these has."""
     found: dict[str, int] = {}
