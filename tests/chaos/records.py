@@ -59,7 +59,6 @@ class Told:
         audit_lost: lines that could not be written, as the gateway counts them.
         records_lost: records that never came to the collector, likewise.
         spans_lost: likewise.
-        files: of the audit.
     """
 
     load: Load
@@ -68,7 +67,6 @@ class Told:
     audit_lost: int
     records_lost: int
     spans_lost: int
-    files: int
 
     @property
     def accounted(self) -> int:
@@ -92,6 +90,7 @@ async def run(trouble: Trouble, folder: Path) -> Told:
         async with load(client) as calls:
             await trouble.happens(client, calls)
             await calls.until_well()
+            await eventually(lambda: len(_files(audit)), "the audit is rotated", until=lambda files: files > 1)
         requests = SESSIONS + calls.answered + calls.failed.total()
         counts = await eventually(
             lambda: _counted(address),
@@ -101,12 +100,15 @@ async def run(trouble: Trouble, folder: Path) -> Told:
                 and all(found[name] for name in trouble.counted)
             ),
         )
-        files = len([*folder.glob("audit.jsonl*")])
-        return Told(calls, requests, len(_lines(audit)), files=files, **counts)
+        return Told(calls, requests, len(_lines(audit)), **counts)
+
+
+def _files(audit: Path) -> Sequence[Path]:
+    return [*audit.parent.glob(f"{audit.name}*")]
 
 
 def _lines(audit: Path) -> Sequence[bytes]:
-    return [line for file in audit.parent.glob(f"{audit.name}*") for line in file.read_bytes().splitlines()]
+    return [line for file in _files(audit) for line in file.read_bytes().splitlines()]
 
 
 async def _counted(address: str) -> dict[str, int]:

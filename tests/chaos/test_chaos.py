@@ -31,7 +31,6 @@ async def test_records_while(trouble: Trouble, tmp_path: Path) -> None:
     """No call is harmed, and each request has a line of the audit, or is counted as lost."""
     told = await records.run(trouble, tmp_path)
     assert (told.load.failed, told.load.lost, told.load.refused) == ({}, [], 0)
-    assert told.files > 1, "nothing was rotated"
     if not trouble.loses:
         assert (told.lines, told.audit_lost, told.records_lost) == (told.requests, 0, 0)
     # Of what a collector had when it was killed, nobody knows how much it had written.
