@@ -195,12 +195,15 @@ async def _slow_down(gateway: TestGateway, load: Load) -> None:
 _CALLS_MEANWHILE = 500
 
 
-async def _fill_the_disk(gateway: TestGateway, load: Load) -> None:
-    """Nothing can be written to a file beyond its first byte."""
-    pid = gateway.local.pids["collector"]
+async def _fill_the_disk(gateway: TestGateway, _: Load) -> None:
+    """Nothing can be written to a file beyond its first byte, until lines were lost."""
+    pid, metrics = gateway.local.pids["collector"], gateway.local.config.telemetry.metrics
+    assert metrics is not None
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
     try:
-        await load.until_well()
+        await eventually(
+            lambda: _counted(str(metrics.address)), "lines are lost", until=lambda found: found["audit_lost"]
+        )
     finally:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
 
