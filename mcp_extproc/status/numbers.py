@@ -15,6 +15,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from mcp_extproc.address import TcpAddress
 from mcp_extproc.contract import WATCHED_KEY
 
 SECONDS: Final = 2.0
@@ -146,8 +147,7 @@ def _address(address: Mapping[str, Any]) -> str:
     socket = address.get("socket_address")
     if socket is None:
         return "unix"
-    host = socket["address"]
-    return f"{f'[{host}]' if ':' in host else host}:{socket['port_value']}"
+    return str(TcpAddress(socket["address"], socket["port_value"]))
 
 
 _PROBLEMS: Final = {

@@ -19,6 +19,7 @@ from mcp_extproc.telemetry.instruments import (
     SESSIONS_OPENED,
     Instrument,
 )
+from mcp_extproc.telemetry.spans import of_peer
 
 Labels = tuple[tuple[str, str], ...]
 """Names and values, in the instrument's order."""
@@ -82,7 +83,7 @@ def _series_of(exchange: Exchange) -> Iterator[tuple[Instrument, Labels]]:
     if exchange.session_seconds is None and not exchange.is_request and exchange.verdict is not Verdict.DENY:
         return
     found = _labels(exchange)
-    here = found | _transport(exchange.client)
+    here = found | _of_peer(names.CLIENT, exchange.client)
     if exchange.session_seconds is not None:
         yield _one(SESSION_DURATION, here)
     if exchange.verdict is Verdict.DENY:
@@ -96,8 +97,7 @@ def _series_of(exchange: Exchange) -> Iterator[tuple[Instrument, Labels]]:
     elif exchange.method is not None and opens_session(exchange.method):
         yield _one(SESSIONS_OPENED, here)
     if exchange.upstream is not None and exchange.server is not None:
-        peer = exchange.upstream_peer
-        there = found | _transport(peer) | _address(peer)
+        there = found | _of_peer(names.SERVER, exchange.upstream_peer)
         there.pop(names.PROTOCOL_VERSION, None)  # how Envoy speaks to a server is not in the record
         yield _one(CLIENT_DURATION, there)
 
@@ -115,17 +115,8 @@ def _labels(exchange: Exchange) -> dict[str, str]:
 _NAMED: Final = (names.TOOL, names.PROMPT)
 
 
-def _transport(peer: Peer | None) -> dict[str, str]:
-    if peer is None:
-        return {}
-    return {names.TRANSPORT: "unix" if peer.port is None else "tcp"}
-
-
-def _address(peer: Peer | None) -> dict[str, str]:
-    if peer is None:
-        return {}
-    address, port = names.SERVER
-    return {address: peer.address} | ({} if peer.port is None else {port: str(peer.port)})
+def _of_peer(keys: tuple[str, str], peer: Peer | None) -> dict[str, str]:
+    return {name: str(value) for name, value in of_peer(keys, peer).items()}
 
 
 def labels_of(instrument: Instrument, found: Mapping[str, str]) -> Labels:

@@ -88,7 +88,7 @@ def _server_span(exchange: Exchange, ids: RequestSpans) -> Span:
     attributes = of_operation(exchange)
     if exchange.method is None:
         attributes |= {names.HTTP_METHOD: exchange.http_method, names.HTTP_STATUS: exchange.status}
-    attributes |= _of_request(exchange) | _of_peer(names.CLIENT, exchange.client)
+    attributes |= _of_request(exchange) | of_peer(names.CLIENT, exchange.client)
     return Span(
         name=name_of(exchange),
         kind=Kind.SERVER,
@@ -103,7 +103,7 @@ def _server_span(exchange: Exchange, ids: RequestSpans) -> Span:
 
 
 def _client_span(exchange: Exchange, times: tuple[int, int], ids: RequestSpans, span: str) -> Span:
-    attributes = of_operation(exchange) | _of_request(exchange) | _of_peer(names.SERVER, exchange.upstream_peer)
+    attributes = of_operation(exchange) | _of_request(exchange) | of_peer(names.SERVER, exchange.upstream_peer)
     # How Envoy speaks to a server is not in the record.
     attributes.pop(names.PROTOCOL_VERSION, None)
     begin_at, end_at = times
@@ -135,7 +135,8 @@ def _of_request(exchange: Exchange) -> Attributes:
     return {name: text for name, text in texts if text is not None}
 
 
-def _of_peer(keys: tuple[str, str], peer: Peer | None) -> Attributes:
+def of_peer(keys: tuple[str, str], peer: Peer | None) -> Attributes:
+    """Where somebody is, under the names for its side."""
     if peer is None:
         return {}
     address, port = keys
