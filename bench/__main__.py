@@ -13,10 +13,11 @@ import orjson
 from rich.console import Console
 
 from bench import goals, rules, where
+from bench.blocks import place
 from bench.crowds import CrowdOutcome, CrowdPlan, gather
 from bench.errors import BenchError
 from bench.machine import Watch, code
-from bench.page import place, written
+from bench.page import written
 from bench.plot import draw, panels
 from bench.progress import at_work
 from bench.report import (
@@ -149,7 +150,7 @@ class Listed(click.ParamType[Any]):
 @click.option(
     "--page",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Write all tables into this page, in place of those it has: docs/performance.md.",
+    help="Write the tables into this page, in place of those that it has of the same loads: docs/performance.md.",
 )
 def main(
     *,

@@ -135,6 +135,9 @@ START = {1: (Bounds(3.0, 2.0), Bounds(70.0, 50.0)), 2: (Bounds(3.0, 2.0), Bounds
 
 UNDER_RULES, LISTED = Bounds(2.0, 2.0), Bounds(1.1, 1.1)
 
+IDLE_SESSION, IDLE_STREAM = "an idle session", "its open stream"
+RULED_CALL, RULED_LIST = "a call under 20 rules without conditions", "a list of 1,000 tools under 20 rules"
+
 HEADINGS = ("goal", "unit", "must", "aim", "measured", "")
 
 
@@ -149,9 +152,26 @@ def rows(
     return [*_of_loads(outcomes), *_of_starts(starts), *(_of_streams(held) if held else ()), *of_rules]
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]], headings: Sequence[str] = HEADINGS) -> str:
     """As Markdown."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (HEADINGS, ["---"] * len(HEADINGS), *rows))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *rows))
+
+
+def renewed(old: str, rows: Sequence[Sequence[str]], run: str) -> str:
+    """A table of these rows, and of those of an older one that are about other goals of today's. Each row names its run."""
+    found = {row[0]: row for row in map(_cells, old.splitlines()[2:])} | {row[0]: (*row, run) for row in rows}
+    return table([found[name] for name in _names() if name in found], (*HEADINGS, "run"))
+
+
+def _cells(line: str) -> Sequence[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def _names() -> Iterator[str]:
+    """Of all goals, in the order of the table."""
+    yield from (goal.what for goal in GOALS)
+    yield from (each for workers in START for each in (_start_of(workers), _memory_of(workers)))
+    yield from (IDLE_SESSION, IDLE_STREAM, RULED_CALL, RULED_LIST)
 
 
 def _of_loads(outcomes: Mapping[str, Outcome]) -> Iterator[tuple[str, ...]]:
@@ -163,18 +183,29 @@ def _of_loads(outcomes: Mapping[str, Outcome]) -> Iterator[tuple[str, ...]]:
 def _of_starts(starts: Sequence[Start]) -> Iterator[tuple[str, ...]]:
     for start in starts:
         seconds, memory = START[start.workers]
-        what = f"{start.workers} worker{'s' if start.workers > 1 else ''}"
-        yield seconds.row(f"start of `run` with {what}", "x imports", Quartiles.of(start.multiples))
-        yield memory.row(f"memory of `run` with {what}", "MB (PSS)", Quartiles.of(start.megabytes))
+        yield seconds.row(_start_of(start.workers), "x imports", Quartiles.of(start.multiples))
+        yield memory.row(_memory_of(start.workers), "MB (PSS)", Quartiles.of(start.megabytes))
+
+
+def _start_of(workers: int) -> str:
+    return f"start of `run` with {_counted(workers)}"
+
+
+def _memory_of(workers: int) -> str:
+    return f"memory of `run` with {_counted(workers)}"
+
+
+def _counted(workers: int) -> str:
+    return f"{workers} worker{'s' if workers > 1 else ''}"
 
 
 def _of_rules(ruled: RulesCost) -> Iterator[tuple[str, ...]]:
-    yield UNDER_RULES.row("a call under 20 rules without conditions", "µs more", Quartiles.of(ruled.calls))
-    yield LISTED.row("a list of 1,000 tools under 20 rules", "x without", Quartiles.of(ruled.lists))
+    yield UNDER_RULES.row(RULED_CALL, "µs more", Quartiles.of(ruled.calls))
+    yield LISTED.row(RULED_LIST, "x without", Quartiles.of(ruled.lists))
 
 
 def _of_streams(held: Sequence[StreamOutcome]) -> Iterator[tuple[str, ...]]:
     sessions = Quartiles.of(sum(each.bytes_per_session().values()) / KIB for each in held)
     streams = Quartiles.of(sum(each.bytes_per_stream().values()) / KIB for each in held)
-    yield SESSION.row("an idle session", "KiB", sessions)
-    yield STREAM.row("its open stream", "KiB", streams)
+    yield SESSION.row(IDLE_SESSION, "KiB", sessions)
+    yield STREAM.row(IDLE_STREAM, "KiB", streams)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,8 +49,9 @@ class Watch:
 
 
 def code(seconds: float, rounds: int, envoy: Path) -> dict[str, Any]:
-    """What else to write beside the figures: versions, and how a run was planned."""
+    """What else to write beside the figures: when it began (UTC), versions, and how it was planned."""
     return {
+        "when": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
         "mcp_extproc": metadata.version("mcp-extproc"),
         "commit": commit(Path(__file__).resolve().parent),
         "envoy": f"Envoy {envoy_version(envoy)}",

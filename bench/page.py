@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from bench import goals, rules, where
+from bench.blocks import Block, blocks, merged, place, put
 from bench.crowds import CrowdOutcome
-from bench.errors import BenchError
 from bench.report import (
     CROWD_HEADINGS,
     MEMORY_HEADINGS,
@@ -31,7 +31,14 @@ from bench.start import Start, table
 from bench.streams import StreamOutcome
 from bench.systems import SYSTEMS
 
-BEGIN, END = "<!-- figures: written by python -m bench -->", "<!-- end of figures -->"
+RUNS: Final = "runs"
+GOALS: Final = "goals"
+
+ORDER: Final = (
+    RUNS, GOALS, "calls", "logged", "events", "large", "lists of 3", "lists of 30", "policy", "authentication", "telemetry",
+    "workers", "run", "stdio", "where", "stdio-sessions", "streams", "start", "rules",
+)  # fmt: skip
+"""Of sections on the page."""
 
 
 def written(
@@ -44,46 +51,67 @@ def written(
     ruled: RulesCost | None = None,
     costs: Sequence[where.Costs] = (),
 ) -> str:
-    """The page with new figures. Raises BenchError if it has no place for them."""
-    before, after = place(page)
-    measured = goals.rows(outcomes, held, starts, ruled)
-    blocks = [_about(about), *([goals.table(measured)] if measured else []), *_blocks(outcomes)]
-    blocks += [f"**where the CPU of a call goes, 16 connections**\n\n{where.table(costs)}"] if costs else []
-    blocks += [] if crowds is None else [_crowds(crowds)]
-    blocks += [_streams(held)] if held else []
-    blocks += [table(starts)] if starts else []
-    blocks += [] if ruled is None else [rules.table(ruled)]
-    return before + BEGIN + "\n\n" + "\n\n".join(blocks) + "\n\n" + END + after
+    """The page with new figures in place of older ones of the same loads; each names its run. Raises BenchError if the page
+    has no place for them."""
+    run = _run(about)
+    old = {each.key: each for each in blocks(place(page)[1])}
+    tables = _measured(outcomes, crowds, held, starts, ruled, costs)
+    new = [Block(each.key, f"{each.text}\n\nRun of {run}.") for each in tables]
+    if measured := goals.rows(outcomes, held, starts, ruled):
+        new.append(Block(GOALS, goals.renewed(old[GOALS].text if GOALS in old else "", measured, run)))
+    found = merged(old.values(), new, ORDER)
+    runs = {each.key: each for each in (*old.values(), Block(f"{RUNS}: {run}", _about(run, about))) if _is_run(each)}
+    shown = [each for each in found if not _is_run(each)]
+    used = [each for key, each in runs.items() if any(key.removeprefix(f"{RUNS}: ") in one.text for one in shown)]
+    return put(page, [*used, *shown])
 
 
-def place(page: str) -> tuple[str, str]:
-    """The text before and after the figures. Raises BenchError if the page has no place for them."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise BenchError(f"the page has no place for figures: it needs the lines {BEGIN} and {END}")
-    return before, after
+def _run(about: Mapping[str, Any]) -> str:
+    """What tells it from other runs."""
+    return f"{about['when']}" + (f", {about['commit']}" if about["commit"] else "")
 
 
-def _about(about: Mapping[str, Any]) -> str:
-    commit = f"Commit {about['commit']}; " if about["commit"] else ""
+def _is_run(block: Block) -> bool:
+    return block.key.startswith(f"{RUNS}: ")
+
+
+def _about(run: str, about: Mapping[str, Any]) -> str:
     return (
-        f"{commit}{about['envoy']}, CPython {about['python']}, {about['cpu']}, {about['cores']} cores; "
+        f"**Run of {run}**: {about['envoy']}, CPython {about['python']}, {about['cpu']}, {about['cores']} cores; "
         f"{about['rounds']} rounds of {about['seconds']:g} s. Load {about['load']:.1f} before the run and "
         f"{about['load_at_end']:.1f} at its end, with its own; {about['stolen']:.1%} of the processors' time was stolen."
     )
 
 
-def _blocks(outcomes: Mapping[str, Outcome]) -> Iterable[str]:
+def _measured(
+    outcomes: Mapping[str, Outcome],
+    crowds: CrowdOutcome | None,
+    held: Sequence[StreamOutcome],
+    starts: Sequence[Start],
+    ruled: RulesCost | None,
+    costs: Sequence[where.Costs],
+) -> Iterator[Block]:
     for name, outcome in outcomes.items():
-        for scenario, results in outcome.results.items():
-            systems = figures(results, outcome.plan.references)
-            yield f"**{title(outcome.plan, scenario)}**"
-            yield _calls(systems)
-            yield caption(systems)
-        if name in MEMORY_SECTIONS:
-            yield "**memory (PSS)**"
-            yield _table(MEMORY_HEADINGS, memory_rows(outcome))
+        yield from _loads(name, outcome)
+    if costs:
+        yield Block("where", f"**where the CPU of a call goes, 16 connections**\n\n{where.table(costs)}")
+    if crowds is not None:
+        yield Block("stdio-sessions", _crowds(crowds))
+    if held:
+        yield Block("streams", _streams(held))
+    if starts:
+        yield Block("start", table(starts))
+    if ruled is not None:
+        yield Block("rules", rules.table(ruled))
+
+
+def _loads(name: str, outcome: Outcome) -> Iterator[Block]:
+    for scenario, results in outcome.results.items():
+        systems = figures(results, outcome.plan.references)
+        load = title(outcome.plan, scenario)
+        yield Block(f"{name}: {load}", f"**{load}**\n\n{_calls(systems)}\n\n{caption(systems)}")
+    if name in MEMORY_SECTIONS:
+        yield Block(f"{name}: memory", f"**memory (PSS)**\n\n{_table(MEMORY_HEADINGS, memory_rows(outcome))}")
 
 
 def _calls(systems: Mapping[str, Figures]) -> str:

@@ -80,11 +80,13 @@ class Stage(NamedTuple):
     gateway: TestGateway
     browser: Browser
     url: str
+    problems: dict[Page, list[str]]
+    """Of pages: what their scripts and the browser complain of."""
 
     async def page(self, view: str = "overview", **options: Any) -> Page:
         context = await self.browser.new_context(**options)
         page = await context.new_page()
-        problems: list[str] = []
+        problems = self.problems[page] = []
 
         def note(message: Any) -> None:
             # Answers such as 401 are none of the page's.
@@ -93,7 +95,6 @@ class Stage(NamedTuple):
 
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", note)
-        page.problems = problems
         await page.goto(f"{self.url}#{view}")
         await expect(page.get_by_text("Live", exact=True)).to_be_visible()
         return page
@@ -128,7 +129,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         ) as gateway:
             url = gateway.local.status_url
             assert url is not None
-            yield Stage(gateway, browser, url)
+            yield Stage(gateway, browser, url, {})
 
 
 @asynccontextmanager
@@ -137,7 +138,7 @@ async def looking(stage: Stage, view: str = "overview", **options: Any) -> Async
     page = await stage.page(view, **options)
     try:
         yield page
-        assert page.problems == []
+        assert stage.problems[page] == []
         assert await page.evaluate("window.hacked") is None
     finally:
         await page.context.close()

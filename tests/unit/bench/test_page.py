@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from bench.blocks import BEGIN, END, place
 from bench.crowds import Crowd, CrowdOutcome, Sizes
 from bench.crowds import Memory as Memory_
 from bench.crowds import Round as Round_
 from bench.errors import BenchError
-from bench.page import BEGIN, END, place, written
+from bench.page import written
 from bench.rounds import Memory, Outcome, Plan, Scenario
 from bench.slices import Result
 from bench.streams import Round, StreamOutcome
 
 ABOUT = {
-    "commit": "abc+", "envoy": "Envoy 1", "python": "3", "cpu": "a CPU", "cores": 2, "rounds": 1, "seconds": 0.5, "load": 0.1,
-    "load_at_end": 2.5, "stolen": 0.0123,
+    "when": "2026-11-30 12:00", "commit": "abc+", "envoy": "Envoy 1", "python": "3", "cpu": "a CPU", "cores": 2, "rounds": 1,
+    "seconds": 0.5, "load": 0.1, "load_at_end": 2.5, "stolen": 0.0123,
 }  # fmt: skip
 PAGE = f"before\n{BEGIN}\nold\n{END}\nafter\n"
 
@@ -49,18 +50,46 @@ def test_figures_and_goals() -> None:
         "1.20 [1.20, 1.20] | 0.20 [0.20, 0.20]"
     )
     assert f"| (d) this gateway | {figures} |" in page
-    assert (
-        "| small calls, 16 connections, without: CPU | x (c) | \u2264 2.1 | \u2264 1.8 | 1.20 [1.20, 1.20] | aim reached |"
-        in page
-    )
+    measured = "1.20 [1.20, 1.20] | aim reached | 2026-11-30 12:00, abc+ |"
+    assert f"| small calls, 16 connections, without: CPU | x (c) | \u2264 2.1 | \u2264 1.8 | {measured}" in page
     assert "Half of all rounds lie within \u00b10% of a ratio. At least 700 calls a slice." in page
     assert (
         "In no figure, by system: 1,000 to 1,429 µs of CPU per call of the client, and 1,000 to 1,429 µs of the upstream."
         in page
     )
-    assert "Commit abc+; Envoy 1, CPython 3, a CPU, 2 cores; 1 rounds of 0.5 s. " in page
+    assert "**Run of 2026-11-30 12:00, abc+**: Envoy 1, CPython 3, a CPU, 2 cores; 1 rounds of 0.5 s. " in page
     assert "Load 0.1 before the run and 2.5 at its end, with its own; 1.2% of the processors' time was stolen." in page
     assert "| (d) this gateway | worker | 1 | 2 | 860 |" in page
+
+
+def test_a_run_of_one_section_leaves_the_others_as_they_are() -> None:
+    first = written(PAGE, ABOUT, {"calls": outcome(worker=0.007), "logged": outcome(worker=0.014)}, None)
+    later = ABOUT | {"when": "2026-12-01 12:00"}
+    both = written(first, later, {"calls": outcome(worker=0.028)}, None)
+    calls, logged = both.split("<!-- table: logged: ")
+    assert "1.80 [1.80, 1.80]" in calls
+    assert "1.20 [1.20, 1.20]" not in both
+    assert "1.40 [1.40, 1.40]" in logged
+    assert "Run of 2026-11-30 12:00, abc+." in logged
+    assert "**Run of 2026-11-30 12:00, abc+**" in both
+    assert "**Run of 2026-12-01 12:00, abc+**" in both
+    all_anew = written(both, later, {"calls": outcome(worker=0.007), "logged": outcome(worker=0.014)}, None)
+    assert "2026-11-30" not in all_anew
+    assert all_anew.count("<!-- table: ") == 5
+
+
+def test_a_goal_that_was_not_measured_again_keeps_its_figure_and_its_run() -> None:
+    page = written(PAGE, ABOUT, {"calls": outcome(worker=0.007)}, None)
+    size = {"worker": 1_000_000}
+    held = StreamOutcome(100, size, size, [Round(open=size, closed=size)], 1.0, {"worker": 0.05}, 1)
+    page = written(page, ABOUT | {"when": "2026-12-01 12:00"}, {}, None, [held])
+    rows = [line for line in page.splitlines() if line.endswith(", abc+ |")]
+    assert [(row.split(" | ")[0], row.split(" | ")[-1]) for row in rows] == [
+        ("| small calls, 16 connections, without: CPU", "2026-11-30 12:00, abc+ |"),
+        ("| small calls, 16 connections, without: calls/s", "2026-11-30 12:00, abc+ |"),
+        ("| an idle session", "2026-12-01 12:00, abc+ |"),
+        ("| its open stream", "2026-12-01 12:00, abc+ |"),
+    ]
 
 
 def test_streams() -> None:
