@@ -24,7 +24,7 @@ _RECENT: Final = 200
 """Latest durations of which there are quantiles."""
 
 _MAX_NAMES: Final = 1000
-"""Of tools, and of sessions: the ones that were there longest ago are forgotten."""
+"""Of tools, of servers, and of sessions: the ones that were there longest ago are forgotten."""
 _MAX_RULES: Final = 200
 _MAX_CHARACTERS: Final = 256
 """Of a text that a stranger wrote."""
@@ -49,6 +49,38 @@ class _Latest(Generic[_K, _V]):
                 self.entries.popitem(last=False)
         self.entries.move_to_end(key)
         return self.entries[key]
+
+
+class _Tools:
+    """Tools of all servers. Where there are too many, the server that has most of them loses the one that was called longest
+    ago: it lists as many as it likes, and drives out none of others."""
+
+    def __init__(self, most: int, make: Callable[[], Tally]) -> None:
+        self._most = most
+        self._make = make
+        self._count = 0
+        self._servers: dict[str, OrderedDict[str, Tally]] = {}
+
+    def has(self, server: str, tool: str) -> bool:
+        """Whether it is there."""
+        return tool in self._servers.get(server, ())
+
+    def of(self, server: str, tool: str) -> Tally:
+        """That of a tool, which is a new one if there is none."""
+        tools = self._servers.setdefault(server, OrderedDict())
+        if tool not in tools:
+            tools[tool] = self._make()
+            self._count += 1
+            if self._count > self._most:
+                max(self._servers.values(), key=len).popitem(last=False)
+                self._count -= 1
+        tools.move_to_end(tool)
+        return tools[tool]
+
+    def latest(self) -> list[tuple[str, str, Tally]]:
+        """All of them: server, tool, and what its calls add up to; the one that was called last first."""
+        found = [(server, tool, tally) for server, tools in self._servers.items() for tool, tally in tools.items()]
+        return sorted(found, key=lambda one: -one[2].last)
 
 
 class Course:
@@ -150,7 +182,7 @@ class Board:
         self.number = 0
         """Of the latest call."""
         self._calls: deque[dict[str, Any]] = deque(maxlen=CALLS)
-        self._tools: _Latest[tuple[str, str], Tally] = _Latest(_MAX_NAMES, tally)
+        self._tools = _Tools(_MAX_NAMES, tally)
         self._servers: _Latest[str, Tally] = _Latest(_MAX_NAMES, tally)
         self._methods: _Latest[str, Tally] = _Latest(_MAX_RULES, tally)
         self._denials: _Latest[str, _Denials] = _Latest(_MAX_RULES, _Denials)
@@ -179,8 +211,8 @@ class Board:
         if exchange.tool is not None and exchange.server is not None:
             tool = (exchange.server, exchange.tool)
             # Names that are made up would drive out others.
-            if exchange.listed or exchange.error_type is None or tool in self._tools.entries:
-                self._tools.of(tool).add(exchange, exchange.duration, now)
+            if exchange.listed or exchange.error_type is None or self._tools.has(*tool):
+                self._tools.of(*tool).add(exchange, exchange.duration, now)
 
     def calls_after(self, number: int, most: int) -> list[dict[str, Any]]:
         """The calls after one with a number, the earliest first; of many, the latest."""
@@ -203,7 +235,7 @@ class Board:
             "total": self.total.shown(now),
             "tools": [
                 {"server": server, "tool": _cut(tool), **tally.shown(now)}
-                for (server, tool), tally in reversed(self._tools.entries.items())
+                for server, tool, tally in self._tools.latest()
             ],
             "methods": [{"method": method, **tally.shown(now)} for method, tally in self._methods.entries.items()],
             "denials": [{"rule": rule, **one.shown()} for rule, one in reversed(self._denials.entries.items())],

@@ -26,11 +26,11 @@ from mcp_extproc.telemetry.recordings import Labels, Recording
 
 MAX_SERIES: Final = {Kind.COUNTER: 20_000, Kind.GAUGE: 20_000, Kind.HISTOGRAM: 2_000}
 """Of one instrument. Beyond it a series has :data:`OTHER` for each of its bounded labels. A histogram's has eighteen lines in
-Prometheus, all of which are made again whenever it asks."""
+Prometheus, all of which are made again whenever it asks.
 
-SERVERS_SHARE: Final = 2
-"""The part of them (a half) that one server may have: its tools and its errors are as many as it likes. Beyond it the rest of
-a server is one series."""
+A server has no more of them than are left for all others, for its tools and its errors are as many as it likes: alone a half,
+and where others have taken theirs, a half of the rest, so that there is something left for each. What it has beyond that is
+one series."""
 
 MAX_VALUE_CHARACTERS: Final = 128
 """Of a label's value. What is longer is cut, and ends with an ellipsis."""
@@ -47,6 +47,9 @@ _BOUNDED: Final = frozenset({
     *names.SERVER,
 })  # fmt: skip
 """Labels whose values come from the configuration, from servers or from clients; others are fixed words."""
+
+_OF_SERVER: Final = frozenset({names.TOOL, names.PROMPT, names.ERROR_TYPE, names.STATUS_CODE, *names.SERVER})
+"""Those whose values are a server's: each server has room of its own for them, so that none can take that of others."""
 
 
 @dataclass(slots=True)
@@ -117,12 +120,13 @@ class Totals:
     """What has been recorded.
 
     Args:
-        label_values: most values of one label; more become :data:`OTHER`.
+        label_values: most values of one label, for each server where they are a server's; more become :data:`OTHER`.
     """
 
     def __init__(self, label_values: int) -> None:
         self._label_values = label_values
-        self._values: defaultdict[str, set[str]] = defaultdict(set)
+        self._values: defaultdict[tuple[str, str | None], set[str]] = defaultdict(set)
+        """By label, and by server where they are its own."""
         self._numbers: defaultdict[Instrument, dict[Labels, Number]] = defaultdict(dict)
         self._distributions: defaultdict[Instrument, dict[Labels, Distribution]] = defaultdict(dict)
         self._series: Counter[tuple[Instrument, str | None]] = Counter()
@@ -168,22 +172,23 @@ class Totals:
         """The labels of a series that is not among the known ones as it is."""
         most = MAX_SERIES[instrument.kind]
         server = next((value for name, value in labels if name == names.UPSTREAM), None)
-        if self._series[instrument, None] >= most:
+        left = most - self._series[instrument, None]
+        if left <= 0:
             return tuple((name, OTHER if name in _BOUNDED else value) for name, value in labels)
-        if server is not None and self._series[instrument, server] >= most // SERVERS_SHARE:
+        if server is not None and self._series[instrument, server] >= left:
             kept = names.UPSTREAM
             return tuple((name, OTHER if name in _BOUNDED and name != kept else value) for name, value in labels)
-        labels = tuple((name, self._value(name, value)) for name, value in labels)
+        labels = tuple((name, self._value(name, value, server)) for name, value in labels)
         if labels not in known:
             self._series.update({(instrument, None): 1} | ({} if server is None else {(instrument, server): 1}))
         return labels
 
-    def _value(self, name: str, value: str) -> str:
+    def _value(self, name: str, value: str, server: str | None) -> str:
         if name not in _BOUNDED or value in _FIXED.get(name, ()):
             return value
         if len(value) > MAX_VALUE_CHARACTERS:
             value = value[:MAX_VALUE_CHARACTERS] + "…"
-        values = self._values[name]
+        values = self._values[name, server if name in _OF_SERVER else None]
         if value not in values and value != OTHER:
             if len(values) >= self._label_values:
                 return OTHER

@@ -58,7 +58,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ratio, parent_based: how requests are sampled that no worker saw.
         metrics_address: where Prometheus finds metrics.
         admin: path of the socket of Envoy's admin interface, whose metrics come along.
-        label_values: most values of one label.
+        label_values: most values of one label, for each server where they are a server's.
         restarts: until now.
         page: the status page.
     """

@@ -59,6 +59,14 @@ def test_what_calls_add_up_to() -> None:
     assert found.of_server("other", NOW) is None
 
 
+def test_attack_a_server_with_many_tools_drives_out_none_of_others() -> None:
+    found = board(CALL, *(other(server="hostile", tool=f"t{number}", listed=True) for number in range(1500)))
+    tools = found.shown(NOW)["tools"]
+    assert len(tools) == 1000
+    assert [tool["tool"] for tool in tools if tool["server"] == "notes"] == ["add"]
+    assert {"t500", "t501"} - {tool["tool"] for tool in tools} == {"t500"}
+
+
 def test_made_up_names_are_no_tools() -> None:
     assert board(other(reason="server_error", code=-32602)).shown(NOW)["tools"] == []
     found = board(CALL, *(other(tool=f"t{number}", listed=True) for number in range(2000)))

@@ -15,7 +15,7 @@ from mcp_extproc.telemetry.instruments import (
     Instrument,
 )
 from mcp_extproc.telemetry.recordings import Recording
-from mcp_extproc.telemetry.totals import MAX_SERIES, MAX_VALUE_CHARACTERS, SERVERS_SHARE, Family, Seen, Totals, merged
+from mcp_extproc.telemetry.totals import MAX_SERIES, MAX_VALUE_CHARACTERS, Family, Seen, Totals, merged
 
 
 def family(totals: Totals, instrument: Instrument) -> Family:
@@ -91,7 +91,7 @@ def of_server(server: str, number: int) -> Recording:
     return Recording(SERVER_DURATION, labels, 1)
 
 
-def test_a_server_takes_no_room_of_others() -> None:
+def test_attack_a_server_takes_no_room_of_others() -> None:
     """Not with its tools and errors, of which it may have as many as it likes."""
     most = MAX_SERIES[SERVER_DURATION.kind]
     totals = Totals(most * 2)
@@ -100,9 +100,42 @@ def test_a_server_takes_no_room_of_others() -> None:
     totals.add(of_server("good", 1))
     found = family(totals, SERVER_DURATION).distributions
     assert found[of_server("good", 1).labels].count == 1
-    assert len(found) == most // SERVERS_SHARE + 2
+    assert len(found) == most // 2 + 2
     rest = (("gen_ai.tool.name", "other"), ("mcp.server", "hostile"), ("error.type", "other"))
-    assert found[rest].count == most + 10 - most // SERVERS_SHARE
+    assert found[rest].count == most + 10 - most // 2
+
+
+def test_attack_neither_do_several_servers_together() -> None:
+    most = MAX_SERIES[SERVER_DURATION.kind]
+    totals = Totals(most * 2)
+    for server in range(4):
+        for number in range(most):
+            totals.add(of_server(f"hostile{server}", number))
+    for number in range(20):
+        totals.add(of_server("good", number))
+    found = family(totals, SERVER_DURATION).distributions
+    assert {labels for labels in found if ("mcp.server", "good") in labels} == {
+        of_server("good", number).labels for number in range(20)
+    }
+    assert len(found) < most
+
+
+@pytest.mark.parametrize("label", ["gen_ai.tool.name", "gen_ai.prompt.name", "error.type", "server.address"])
+def test_attack_a_server_takes_no_values_of_others(label: str) -> None:
+    """It lists as many names as it likes, and all of them may be called."""
+    totals = Totals(3)
+    for server, number in ((server, number) for server in ("hostile", "good") for number in range(4)):
+        totals.add(Recording(REQUESTS, ((label, f"{server}{number}"), ("mcp.server", server)), 1))
+    found = [dict(labels) for labels in family(totals, REQUESTS).numbers]
+    assert [each[label] for each in found if each["mcp.server"] == "good"] == ["good0", "good1", "good2", "other"]
+    assert [each[label] for each in found if each["mcp.server"] == "hostile"][-1] == "other"
+
+
+def test_attack_servers_are_bounded_themselves() -> None:
+    totals = Totals(3)
+    for number in range(10):
+        totals.add(Recording(REQUESTS, (("gen_ai.tool.name", "t"), ("mcp.server", f"s{number}")), 1))
+    assert {dict(labels)["mcp.server"] for labels in family(totals, REQUESTS).numbers} == {"s0", "s1", "s2", "other"}
 
 
 def test_codes_that_a_server_makes_up_hide_none_of_the_gateways() -> None:
