@@ -110,8 +110,8 @@ class Metrics(Model):
     """Where they are sent. Default: nowhere."""
 
     label_values: WholeNumber = Field(default=500, ge=1, le=MAX_LABEL_VALUES)
-    """Most values of one label; further ones are counted as `other`. Of a server's own, such as names of tools, each server has so
-    many."""
+    """Most values of one label; further ones are counted as `other`. Of a server's own, such as names of tools, each server
+    has so many."""
 
 
 class Logs(Model):

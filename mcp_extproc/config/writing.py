@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import yaml
@@ -63,11 +63,11 @@ def masked(config: GatewayConfig, *, defaults: bool = False) -> str:
         config: the configuration.
         defaults: write down what it leaves to them, too.
     """
-    return _yaml(_Masker(defaults=defaults).section(config, ()))
+    return _yaml(_Masker(defaults=defaults).section(config, ()), _FastDumper)
 
 
-def _yaml(data: dict[str, Any]) -> str:
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+def _yaml(data: dict[str, Any], dumper: type[_Dumper | _FastDumper] | None = None) -> str:
+    return yaml.dump(data, Dumper=dumper or _Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 class _Writer:
@@ -240,7 +240,23 @@ class _Dumper(yaml.SafeDumper):
         return super().increase_indent(flow, False)
 
 
-def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+if TYPE_CHECKING:
+    _Fast = yaml.SafeDumper
+else:
+    _Fast = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml is not everywhere
+
+
+class _FastDumper(_Fast):
+    """The same for texts that nobody keeps: five times as fast, and with lists as far to the left as their key."""
+
+    yaml_implicit_resolvers = _Dumper.yaml_implicit_resolvers
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
+        """Write everything out."""
+        return True
+
+
+def _text(dumper: _Dumper | _FastDumper, value: str) -> yaml.ScalarNode:
     style = "|" if "\n" in value and _is_block(value) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
@@ -250,3 +266,4 @@ def _is_block(value: str) -> bool:
 
 
 _Dumper.add_representer(str, _text)
+_FastDumper.add_representer(str, _text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -42,11 +42,26 @@ class Gateway:
     workers: int
 
 
-def known(gateway: Gateway, started: float, statuses: Mapping[str, ServerStatus], asked: float | None) -> Known:
+class Texts(NamedTuple):
+    """A configuration for people, as in :class:`Known`. With a thousand servers they take a third of a second to make."""
+
+    given: str
+    effective: str
+
+
+def texts(config: GatewayConfig) -> Texts:
+    """Those of a configuration, without anything that may be secret."""
+    return Texts(_cut(masked(config)), _cut(masked(config, defaults=True)))
+
+
+def known(
+    gateway: Gateway, texts: Texts, started: float, statuses: Mapping[str, ServerStatus], asked: float | None
+) -> Known:
     """All of it.
 
     Args:
         gateway: the gateway.
+        texts: of its configuration.
         started: when it was, in seconds since the epoch.
         statuses: what servers have answered, by name.
         asked: when.
@@ -60,8 +75,8 @@ def known(gateway: Gateway, started: float, statuses: Mapping[str, ServerStatus]
         ways=[] if gateway.port is None else [_way(config, one, gateway.port) for one in endpoints(config)],
         servers=[_server(config, name, statuses.get(name)) for name in config.servers],
         asked=asked,
-        given=_cut(masked(config)),
-        effective=_cut(masked(config, defaults=True)),
+        given=texts.given,
+        effective=texts.effective,
         workers=gateway.workers,
     )
 

@@ -20,7 +20,7 @@ import msgspec
 from mcp_extproc.address import Address, TcpAddress, parse_address
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.run import listening
-from mcp_extproc.run.known import Gateway, known
+from mcp_extproc.run.known import Gateway, Texts, known, texts
 from mcp_extproc.run.page_file import PageFile
 from mcp_extproc.run.process import StartError
 from mcp_extproc.status.known import UNWATCHED, WATCHED
@@ -55,6 +55,8 @@ class Page:
         self._has_moved = False
         self._tasks = Tasks(_LOG)
         self._watching: asyncio.Task[None] | None = None
+        self._texts: tuple[GatewayConfig, Texts] | None = None
+        """Those of the last configuration that was told."""
 
     @property
     def url(self) -> str | None:
@@ -156,6 +158,12 @@ class Page:
     async def _tell(self, process: Process, statuses: Mapping[str, ServerStatus], asked: float | None) -> None:
         assert process.stdin is not None
         with suppress(ConnectionError):
-            told = known(self._gateway(), self._started, statuses, asked)
+            gateway = self._gateway()
+            told = known(gateway, self._texts_of(gateway.config), self._started, statuses, asked)
             process.stdin.write(msgspec.json.encode(told) + b"\n")
             await process.stdin.drain()
+
+    def _texts_of(self, config: GatewayConfig) -> Texts:
+        if self._texts is None or self._texts[0] is not config:
+            self._texts = config, texts(config)
+        return self._texts[1]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.run.known import Gateway, known
+from mcp_extproc.run.known import Gateway, known, texts
 from mcp_extproc.status.known import Known
 from mcp_extproc.telemetry.collector.main import MESSAGE_BYTES
 from mcp_extproc.upstreams.probe import ServerStatus
@@ -27,7 +27,7 @@ SECRETS = ("sk-1f9c0a7e55d04c11", "hunter2222", "t0ken", "s3cr3tk3y99", "zzzz", 
 
 def told(port: int | None = 1975, statuses: Any = None, **sections: Any) -> Known:
     config = GatewayConfig.model_validate({"servers": SERVERS, "session": {"secret": "s" * 40}, **sections})
-    return known(Gateway(config, "gateway.yaml", "run", port, 2), 1.0, statuses or {}, None)
+    return known(Gateway(config, "gateway.yaml", "run", port, 2), texts(config), 1.0, statuses or {}, None)
 
 
 def test_servers() -> None:
