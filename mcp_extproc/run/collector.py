@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -180,17 +182,24 @@ class Collector:
             process.stdin.close()
             await end(process, STOP_SECONDS)
 
-    async def _start(self, wanted: Collected) -> None:
+    async def _start(self, wanted: Collected, visitors: Sequence[socket.socket] = ()) -> None:
         reports = self._reports.collector_end
+        descriptors = [reports]
+        began_with = msgspec.structs.replace(wanted, restarts=self._reports.restarts)
+        if wanted.page is not None:
+            connected = [one.fileno() for one in visitors]
+            descriptors += [wanted.page.descriptor, *connected]
+            began_with = msgspec.structs.replace(
+                began_with, page=msgspec.structs.replace(wanted.page, visitors=tuple(connected))
+            )
         process = await spawn(
             [*PYTHON, "-m", "mcp_extproc", "collector-process", *self._log_options, "--reports", str(reports)],
             keep_stdin=True,
             stdout=PIPE,
-            descriptors=[reports] if wanted.page is None else [reports, wanted.page.descriptor],
+            descriptors=descriptors,
         )
         assert process.stdin is not None
         assert process.stdout is not None
-        began_with = msgspec.structs.replace(wanted, restarts=self._reports.restarts)
         process.stdin.write(msgspec.json.encode(began_with) + b"\n")
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -210,9 +219,9 @@ class Collector:
         while self._told is not None:
             if self._process is None:
                 assert self._page is not None
-                await self._page.visited()
-                async with self._changing:
-                    is_started = await self._is_started(self._told)
+                with _ours_until_then(await self._page.visited()) as visitors:
+                    async with self._changing:
+                        is_started = await self._is_started(self._told, visitors)
                 if not is_started:
                     await asyncio.sleep(self._restarts.pause(0))
                     continue
@@ -232,11 +241,21 @@ class Collector:
         if not await self._is_started(wanted):
             self._reports.restarts.collector -= 1
 
-    async def _is_started(self, wanted: Collected) -> bool:
+    async def _is_started(self, wanted: Collected, visitors: Sequence[socket.socket] = ()) -> bool:
         try:
-            await self._start(wanted)
+            await self._start(wanted, visitors)
         except (StartError, OSError) as error:
             # The next round finds the same dead process, or none, and waits longer.
             log.event(_LOG, logging.ERROR, "collector_not_started", {"why": str(error)})
             return False
         return True
+
+
+@contextmanager
+def _ours_until_then(visitors: Sequence[socket.socket]) -> Iterator[Sequence[socket.socket]]:
+    """Connections that a process inherits, or that are closed where none does."""
+    try:
+        yield visitors
+    finally:
+        for one in visitors:
+            one.close()

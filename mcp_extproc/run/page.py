@@ -23,6 +23,7 @@ from mcp_extproc.run import listening
 from mcp_extproc.run.known import Gateway, Texts, known, texts
 from mcp_extproc.run.page_file import PageFile
 from mcp_extproc.run.process import StartError
+from mcp_extproc.run.visitors import Visitors
 from mcp_extproc.status.known import UNWATCHED, WATCHED
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
@@ -108,16 +109,11 @@ class Page:
             self._file.remove()
         self._socket = self._address = self._file = None
 
-    async def visited(self) -> None:
-        """Wait until somebody comes. Whoever it is waits until the process serves."""
-        loop, comes = asyncio.get_running_loop(), asyncio.Event()
+    async def visited(self) -> list[socket.socket]:
+        """Wait until somebody asks for something. Connections of all who are there by then, for the process that serves: who
+        only connects, as scans of ports do, starts none."""
         assert self._socket is not None
-        descriptor = self._socket.fileno()
-        loop.add_reader(descriptor, comes.set)
-        try:
-            await comes.wait()
-        finally:
-            loop.remove_reader(descriptor)
+        return await Visitors(self._socket).come()
 
     async def attend(self, process: Process) -> None:
         """Tell a process that serves the page what it shows, until it ends."""

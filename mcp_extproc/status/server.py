@@ -114,6 +114,8 @@ class StatusPage:
         application.router.add_get("/{name:[a-z-]*(?:[.][a-z]+)?}", self._file)
         self._server = HttpServer(application, _SHUTDOWN_SECONDS)
         await self._server.start(sock=socket.socket(fileno=self._at.descriptor))
+        for descriptor in self._at.visitors:
+            await self._server.take(socket.socket(fileno=descriptor))
         self._tasks.keep("look_at_envoy", self._look)
 
     async def stop(self) -> None:

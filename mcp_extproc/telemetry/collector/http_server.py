@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import suppress
 from typing import Any, Final
 
 from aiohttp import web
@@ -52,6 +54,11 @@ class HttpServer:
         self._server = await asyncio.get_running_loop().create_server(self._protocol, **where)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
+
+    async def take(self, connection: socket.socket) -> None:
+        """Serve somebody who has connected already."""
+        with suppress(OSError):  # they have left
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
 
     async def stop(self) -> None:
         """Serve no longer."""

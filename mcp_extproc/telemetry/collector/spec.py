@@ -42,11 +42,13 @@ class PageAt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         descriptor: of the listening socket, which the process inherits.
         has_metrics: whether Prometheus finds metrics there, too.
         records_on_demand: whether Envoy sends records only while it is told to, as nothing but the page wants any.
+        visitors: descriptors of the connections of those who came before it was served.
     """
 
     descriptor: int
     has_metrics: bool
     records_on_demand: bool
+    visitors: tuple[int, ...] = ()
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,21 +10,25 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.run import visitors
 from mcp_extproc.run.collector import Collector, told
 from mcp_extproc.run.known import Gateway
 from mcp_extproc.run.page import Page
 from mcp_extproc.run.page_file import pages
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.reports import Reports
+from mcp_extproc.run.visitors import MOST
 from mcp_extproc.telemetry.collector.spec import AuditTo, Export
 from mcp_extproc.telemetry.restarts import RestartCounts
 from tests.support.waiting import eventually
@@ -166,6 +171,57 @@ async def test_for_a_page_that_nobody_looks_at_there_is_no_process(
         assert pages() == []
         with pytest.raises(aiohttp.ClientConnectionError):
             await http.get(page.url)
+
+
+async def test_attack_a_scan_of_ports_starts_no_process(
+    collector: Collector, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor whoever connects and says nothing, or something else than HTTP. Who asks is answered, however many those are."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    monkeypatch.setattr(visitors, "SILENT_SECONDS", 60)
+    await collector.serve(config(status={"address": "127.0.0.1:0"}))
+    [page] = pages()
+    parts = urlsplit(page.url)
+
+    async def connect(start: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(start)
+        return reader, writer
+
+    async with AsyncExitStack() as left:
+        # The last one of these is read only after all before it.
+        for start in (b"", b"\x16\x03\x01\x02\x00", b"ssh", b"\r\n\r\n"):
+            reader, writer = await connect(start)
+            left.callback(writer.close)
+            with suppress(ConnectionResetError):  # what it sent is not read
+                assert not start or await reader.read() == b""
+        (await connect())[1].close()
+        silent = [await connect() for _ in range(MOST + 1)]
+        for _, writer in silent:
+            left.callback(writer.close)
+        assert await silent[0][0].read() == b"", "more than those are not waited for"
+        assert collector.pid is None
+        reader, writer = silent[-1]
+        writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        await eventually(lambda: collector.pid, "its process")
+        # Whoever was connected as well is served, too.
+        reader, writer = silent[-2]
+        writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_attack_who_says_nothing_has_to_leave(
+    collector: Collector, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    monkeypatch.setattr(visitors, "SILENT_SECONDS", 0.01)
+    await collector.serve(config(status={"address": "127.0.0.1:0"}))
+    parts = urlsplit(pages()[0].url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    assert await reader.read() == b""
+    writer.close()
+    assert collector.pid is None
 
 
 async def test_an_address_of_the_page_that_is_taken(collector: Collector) -> None:
