@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -18,6 +17,7 @@ from mcp_extproc.telemetry.printable import printable
 
 if TYPE_CHECKING:
     from mcp_extproc.cli.top_screen import Seen
+    from mcp_extproc.client.status import Answer
 
 _WIDTH: Final = 160
 """Columns, where that is not said."""
@@ -47,7 +47,7 @@ def top(url: str | None, as_json: bool) -> None:
         else:
             asyncio.run(_watch(found))
     except NoPage as error:
-        complain(str(error))
+        complain(printable(str(error)))  # whatever is there has written a part of it
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(0)
@@ -67,16 +67,17 @@ def _found() -> str:
     return found[0].url
 
 
-def _print(data: dict[str, Any], as_json: bool) -> None:
+def _print(answer: Answer, as_json: bool) -> None:
     from rich.console import Console
 
     from mcp_extproc.cli.top_screen import Seen, screen
 
     with standard_output():
         if as_json:
-            click.echo(json.dumps(data, ensure_ascii=True))
+            click.echo(printable(answer.text))
             return
-        seen = Seen(data["known"], data["state"], data["calls"])
+        shown = answer.shown
+        seen = Seen(shown["known"], shown["state"], shown["calls"])
         # What is no terminal has no width.
         console = Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS") or _WIDTH))
         console.print(screen(seen, None))

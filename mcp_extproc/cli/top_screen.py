@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from mcp_extproc.telemetry.printable import printable
+
+if TYPE_CHECKING:
+    from mcp_extproc.client.status import Call, Cluster, Denial, Known, Quantiles, State, Tool
 
 _NONE: Final = "–"  # noqa: RUF001 - a dash, as on the page
 _BARS: Final = " ▁▂▃▄▅▆▇█"
@@ -36,13 +39,13 @@ class Seen:
 
     def __init__(
         self,
-        known: dict[str, Any] | None = None,
-        state: dict[str, Any] | None = None,
-        calls: Sequence[dict[str, Any]] = (),
+        known: Known | None = None,
+        state: State | None = None,
+        calls: Sequence[Call] = (),
     ) -> None:
-        self.known = _printable(known)
-        self.state = _printable(state)
-        self.calls: list[dict[str, Any]] = _printable([*calls])
+        self.known: Known | None = _printable(known)
+        self.state: State | None = _printable(state)
+        self.calls: list[Call] = _printable([*calls])
         self.is_lost = False
 
     def take(self, name: str, data: Any) -> None:
@@ -82,7 +85,8 @@ def screen(seen: Seen, height: int | None) -> RenderableType:
     if known is None or state is None:
         return Text("Connecting", style="dim")
     board = state["board"]
-    tools = sorted((one for one in board["tools"] if one["p95"] is not None), key=lambda one: -one["p95"])[:_TOOLS]
+    timed = (one for one in board["tools"] if one["p95"] is not None)
+    tools = sorted(timed, key=lambda one: one["p95"] or 0.0, reverse=True)[:_TOOLS]
     tables = [_servers(known, state)]
     tables += [_tools(tools)] if tools else []
     tables += [_denials(board["denials"][:_TOOLS], state["now"])] if board["denials"] else []
@@ -94,7 +98,7 @@ def screen(seen: Seen, height: int | None) -> RenderableType:
     return Group(head, *(part for table in (*tables, last) for part in ("", table)))
 
 
-def _head(seen: Seen, known: Mapping[str, Any], state: Mapping[str, Any]) -> Text:
+def _head(seen: Seen, known: Known, state: State) -> Text:
     total, some = state["board"]["total"], state["board"]["total"]["calls"] > 0
     where = known["ways"][0]["url"] if known["ways"] else known["file"]
     minute = [count or 0 for count in total["course"][-30:]]
@@ -112,12 +116,13 @@ def _head(seen: Seen, known: Mapping[str, Any], state: Mapping[str, Any]) -> Tex
     return Text("\n").join(lines if state["records"] else [*lines, Text(_NOT_RECORDED, style="yellow")])
 
 
-def _servers(known: Mapping[str, Any], state: Mapping[str, Any]) -> Table:
+def _servers(known: Known, state: State) -> Table:
     table = _table("server", "state~", "protocol", "tools>", "calls>", "median>", "95 %>", "failures>", "breaker")
     for server in known["servers"]:
-        numbers = ((state["envoy"] or {}).get("clusters") or {}).get(server["cluster"])
-        seen = state["servers"].get(server["name"]) or {}
-        times = (numbers or {}).get("time") or {}
+        numbers = None if state["envoy"] is None else state["envoy"]["clusters"].get(server["cluster"])
+        seen = state["servers"].get(server["name"])
+        calls, p50, p95 = (None, None, None) if seen is None else (seen["calls"], seen["p50"], seen["p95"])
+        times: Quantiles = {} if numbers is None else numbers.get("time", {})
         word = server["state"] or "not asked yet"
         state_and_why = " ".join(filter(None, (word, server["problem"])))
         table.add_row(
@@ -125,30 +130,30 @@ def _servers(known: Mapping[str, Any], state: Mapping[str, Any]) -> Table:
             _said(state_and_why, _STATES.get(word, "dim")),
             _said(server["version"]),
             _count(server["tools"]),
-            _count(seen.get("calls")),
-            duration(seen.get("p50") or times.get("p50")),
-            duration(seen.get("p95") or times.get("p95")),
+            _count(calls),
+            duration(p50 or times.get("p50")),
+            duration(p95 or times.get("p95")),
             _failures(numbers),
             _breaker(numbers),
         )
     return table
 
 
-def _failures(numbers: Mapping[str, Any] | None) -> Text:
+def _failures(numbers: Cluster | None) -> Text:
     """What Envoy has counted since its start. Without a request there is nothing to fail."""
     if numbers is None or not (numbers.get("rq_total") or numbers.get("cx_connect_fail")):
         return Text(_NONE)
-    found = sum(numbers.get(name, 0) for name in ("rq_5xx", "rq_timeout", "cx_connect_fail"))
+    found = numbers.get("rq_5xx", 0) + numbers.get("rq_timeout", 0) + numbers.get("cx_connect_fail", 0)
     return Text(str(found), style="red" if found else "")
 
 
-def _breaker(numbers: Mapping[str, Any] | None) -> Text:
+def _breaker(numbers: Cluster | None) -> Text:
     if numbers is None:
         return Text(_NONE)
     return Text(f"open: {', '.join(numbers['open'])}", style="red") if numbers["open"] else Text("closed", style="dim")
 
 
-def _tools(tools: Sequence[Mapping[str, Any]]) -> Table:
+def _tools(tools: Sequence[Tool]) -> Table:
     table = _table("slowest tools", "server", "calls>", "median>", "95 %>", "errors>")
     for one in tools:
         errors = Text(str(one["errors"]), style="red" if one["errors"] else "")
@@ -157,7 +162,7 @@ def _tools(tools: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _denials(denials: Sequence[Mapping[str, Any]], now: float) -> Table:
+def _denials(denials: Sequence[Denial], now: float) -> Table:
     table = _table("denied by", "count>", "last>", "what~")
     for one in denials:
         what = " ".join(filter(None, (one["what"] or one["method"], one["principal"] and f"by {one['principal']}")))
@@ -166,7 +171,7 @@ def _denials(denials: Sequence[Mapping[str, Any]], now: float) -> Table:
     return table
 
 
-def _calls(calls: Sequence[Mapping[str, Any]]) -> Table:
+def _calls(calls: Sequence[Call]) -> Table:
     table = _table("time", "verdict", "what~", "method", "server", "caller", "took>")
     for call in reversed(calls):
         word, style = _VERDICTS.get(call["verdict"], (call["verdict"], ""))

@@ -11,7 +11,7 @@ from mcp_extproc.cli.top_screen import Seen, screen
 
 COURSE = [None] * 57 + [0, 4, 8]
 TOTAL = {"calls": 12, "errors": 1, "denied": 2, "last": 1.0, "p50": 7.25, "p95": 120.4, "course": COURSE}
-KNOWN: dict[str, Any] = {
+KNOWN: Any = {
     "file": "gateway.yaml",
     "ways": [{"url": "http://localhost:1975/mcp"}],
     "servers": [
@@ -33,11 +33,11 @@ KNOWN: dict[str, Any] = {
         },
     ],
 }
-CALL = {
+CALL: Any = {
     "n": 1, "time": 1.0, "verdict": "allow", "error": None, "what": "add\x1b]0;x\x07", "method": "tools/call", "http": "POST",
     "server": "notes", "principal": None, "ms": 7.25, "rule": None, "why": None,
 }  # fmt: skip
-STATE: dict[str, Any] = {
+STATE: Any = {
     "now": 20.0,
     "records": True,
     "envoy": {
@@ -66,7 +66,8 @@ def drawn(seen: Seen, height: int | None = None) -> str:
 
 
 def test_all_of_it() -> None:
-    text = drawn(Seen(KNOWN, STATE, [CALL, {**CALL, "verdict": "deny", "rule": "no-deletes", "what": "delete"}]))
+    denied: Any = {**CALL, "verdict": "deny", "rule": "no-deletes", "what": "delete"}
+    text = drawn(Seen(KNOWN, STATE, [CALL, denied]))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines[0] == "MCP gateway http://localhost:1975/mcp"
     assert "12 requests/min median 7.2 ms 95 % 120 ms errors 1 denied 2 sessions 1" in lines
@@ -83,7 +84,8 @@ def test_all_of_it() -> None:
 def test_what_was_not_observed_is_not_zero() -> None:
     nothing = {**TOTAL, "calls": 0, "p50": None, "p95": None, "course": [None] * 60}
     board = {**STATE["board"], "total": nothing, "tools": [], "denials": [], "sessions": []}
-    text = drawn(Seen(KNOWN, {**STATE, "envoy": None, "servers": {}, "board": board, "records": False}))
+    state: Any = {**STATE, "envoy": None, "servers": {}, "board": board, "records": False}
+    text = drawn(Seen(KNOWN, state))
     assert "0" not in text.split("server")[0].replace("http://localhost:1975/mcp", "").replace("95", "")
     assert "No calls yet" in text
     assert "Nobody looks" in text
@@ -91,7 +93,7 @@ def test_what_was_not_observed_is_not_zero() -> None:
 
 
 def test_it_fits_the_terminal() -> None:
-    calls = [{**CALL, "n": number} for number in range(200)]
+    calls: Any = [{**CALL, "n": number} for number in range(200)]
     assert len(drawn(Seen(KNOWN, STATE, calls), 30).splitlines()) == 30
     assert drawn(Seen(KNOWN, STATE, calls), 5).count("tools/call") == 3
 
