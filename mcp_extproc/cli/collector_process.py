@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,8 +13,8 @@ import click
 from mcp_extproc.telemetry import log
 
 if TYPE_CHECKING:
-    from mcp_extproc.telemetry.collector.main import Page
-    from mcp_extproc.telemetry.collector.spec import Collected
+    from mcp_extproc.telemetry.collector.main import Credentials, Page
+    from mcp_extproc.telemetry.collector.spec import Collected, TlsWith
 
 
 @click.command(hidden=True)
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
 @click.option("--reports", type=int, metavar="DESCRIPTOR", help="A socket at which workers report.")
 def collector_process(log_level: str | None, log_format: str | None, reports: int | None) -> None:
     """The process behind `run` and `serve` to which Envoy sends its records. It is told what to do on standard input."""
+    from mcp_extproc.extproc.certificates import TlsError
     from mcp_extproc.telemetry.audit_file import AuditFileError
     from mcp_extproc.telemetry.collector.main import serve
 
     log.configure(log_level, log_format, calm=True)
     try:
-        serve(None if reports is None else socket.socket(fileno=reports), _page)
+        serve(None if reports is None else socket.socket(fileno=reports), _page, _credentials)
+    except TlsError as error:
+        click.echo(f"The collector can't serve TLS (--tls-certificate, --tls-key, --tls-client-ca): {error}", err=True)
+        sys.exit(1)
     except AuditFileError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -40,3 +45,11 @@ def _page(told: Collected, tell: Callable[[bytes], None]) -> Page:
     from mcp_extproc.status.server import StatusPage
 
     return StatusPage(told, tell)
+
+
+def _credentials(tls: TlsWith) -> Credentials:
+    from mcp_extproc.extproc.certificates import Certificates, TlsFiles
+    from mcp_extproc.extproc.grpcio_transport import credentials
+
+    client_ca = None if tls.client_ca is None else Path(tls.client_ca)
+    return credentials(Certificates(TlsFiles(Path(tls.certificate), Path(tls.key), client_ca)))

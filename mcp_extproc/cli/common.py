@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from mcp_extproc.address import Address, default_directory, parse_address
+from mcp_extproc.address import Address, TcpAddress, default_directory, parse_address
 from mcp_extproc.config import ConfigError, FileSource, GatewayConfig, Loaded, Part, Source, whole, without_programs
 from mcp_extproc.config.load import NOTHING_RESOLVED
 from mcp_extproc.telemetry import log
@@ -163,6 +163,22 @@ def standard_output() -> Iterator[None]:
 def warn(text: str) -> None:
     """Print a warning to standard error."""
     _print_error(f"[yellow]warning:[/] {_lines(text)}")
+
+
+def warn_of_collector(address: Address | None, *, is_verified: bool) -> None:
+    """Warn of an address of the collector's that others of this machine can use, too.
+
+    Args:
+        address: where Envoy sends records.
+        is_verified: whether each knows the other one, by TLS with certificates of both.
+    """
+    if isinstance(address, TcpAddress) and not is_verified:
+        warn(
+            f"--collector {address}: any user of this machine can write records there, and so lines of the audit; and while"
+            " the collector is not there, listen there itself, and read credentials that Envoy's records hold. Use a Unix"
+            " socket, or TLS with certificates of both: --tls-client-ca of `serve`, --extproc-client-certificate of"
+            " `envoy bootstrap`"
+        )
 
 
 def complain(text: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from mcp_extproc.address import Address, TcpAddress
-from mcp_extproc.cli.common import config_from, load_file, meeting, standard_output, text_of, warn
+from mcp_extproc.cli.common import config_from, load_file, meeting, standard_output, text_of, warn, warn_of_collector
 from mcp_extproc.cli.options import (
     BATCHES,
     BRIDGE,
@@ -90,6 +90,8 @@ def envoy_bootstrap(
     layout = replace(layout, repair=repair or layout.repair, admin=admin, extproc_tls=tls)
     served = load_file(file, port, bridge, resolve)
     served.require_servers()
+    if served.config.collects:
+        warn_of_collector(layout.collector, is_verified=extproc_client_certificate is not None)
     check_own_listener(served.config, str(file))
     of_listener = own_certificates.of_listener(served.config)
     _check_alone(served.config, str(file), *own_certificates.needing_files(of_listener))
@@ -198,6 +200,8 @@ def envoy_attach(
     choice = Choice(listener, filter_chain, virtual_hosts, pass_through, pass_through_hosts, without_jwt_authn)
     read = config_from(config, None, bridge, resolve)
     _check_alone(read, str(config))
+    if read.collects:
+        warn_of_collector(layout.collector, is_verified=False)
     attached = attach(text_of(existing), existing.name, read, layout, choice)
     for warning in attached.warnings:
         warn(warning)
@@ -240,8 +244,11 @@ def envoy_fragments(
     _check_alone(read, str(config))
     if any(section.mtls is not None for _, section in read.authentications()):
         raise ConfigError(str(config), [_UNSEEN_TLS])
+    layout = meeting(workers, extproc, upstreams, batches, bridge, collector)
+    if read.collects:
+        warn_of_collector(layout.collector, is_verified=False)
     with standard_output():
-        click.echo(fragments(read, meeting(workers, extproc, upstreams, batches, bridge, collector)), nl=False)
+        click.echo(fragments(read, layout), nl=False)
 
 
 def _check_alone(config: GatewayConfig, name: str, *more: Problem) -> None:

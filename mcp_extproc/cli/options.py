@@ -154,6 +154,8 @@ def _near(ctx: click.Context, param: click.Parameter, address: Address | None) -
     if isinstance(address, TcpAddress) and not address.is_loopback:
         text = "expected a Unix socket or a loopback address: records hold credentials, and are not encrypted"
         raise click.BadParameter(text, ctx, param)
+    if isinstance(address, TcpAddress) and address.host == "localhost":
+        return TcpAddress("127.0.0.1", address.port)  # Envoy looks up no name for it
     return address
 
 
@@ -161,7 +163,8 @@ COLLECTOR = click.option(
     "--collector",
     type=AddressType(),
     callback=_near,
-    help="Where Envoy sends records of requests, if FILE has `telemetry` or `audit`. Default: collector.sock.",
+    help="Where Envoy sends records of requests, if FILE has `telemetry` or `audit`. Default: collector.sock. At HOST:PORT "
+    "with the same TLS as the workers.",
 )
 CONFIG = click.option(
     "--config", type=click.Path(path_type=Path), required=True, help="The gateway's configuration, as for `serve`."

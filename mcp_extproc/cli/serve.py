@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 import click
 
 from mcp_extproc.address import Address, UnixAddress
-from mcp_extproc.cli.common import complain, layout_in, made, part_beside, serve_until_told_to_stop, served_from
+from mcp_extproc.cli.common import (
+    complain,
+    layout_in,
+    made,
+    part_beside,
+    serve_until_told_to_stop,
+    served_from,
+    warn_of_collector,
+)
 from mcp_extproc.cli.options import (
     BATCHES,
     BRIDGE,
@@ -119,6 +127,8 @@ def serve(
         collector=collector or layout.collector,
     )
     tls = _tls_files(layout.extproc, tls_certificate, tls_key, tls_client_ca)
+    if served.config.collects:
+        warn_of_collector(layout.collector, is_verified=tls is not None and tls.client_ca is not None)
     bridged = [server for server in served.config.servers.values() if server.is_bridged]
     needs_others = served.config.collects or any(server.command is None or bridge is None for server in bridged)
     if workers is None and envoy_config is None and len(layout.extproc) == 1 and not needs_others:
@@ -133,7 +143,7 @@ def serve(
     try:
         options = _for_workers(transport, tls, LEAVING_SECONDS if drain_seconds is None else drain_seconds)
         nursery = Forked(served, work_of(served)) if transport == "http2" else None
-        asyncio.run(_serve(source, served, nursery, layout, options, config_directory, port, drain_seconds))
+        asyncio.run(_serve(source, served, nursery, layout, options, tls, config_directory, port, drain_seconds))
     except (StartError, OSError) as error:
         complain(str(error))
         sys.exit(1)
@@ -145,6 +155,7 @@ async def _serve(
     nursery: Forked | None,
     layout: Layout,
     options: Sequence[str],
+    tls: TlsFiles | None,
     envoy_config: Path | None,
     port: int | None,
     drain_seconds: float | None,
@@ -162,7 +173,7 @@ async def _serve(
         starter.begin_with(nursery)
     stop_seconds = DRAIN_SECONDS if drain_seconds is None else drain_seconds
     serving = Workers(
-        source, served, starter, layout, options, envoy_config, port, stop_seconds, inherits=nursery is not None
+        source, served, starter, layout, options, tls, envoy_config, port, stop_seconds, inherits=nursery is not None
     )
     await serve_until_told_to_stop(serving, serving.reload_soon)
 

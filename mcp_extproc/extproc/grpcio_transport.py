@@ -78,7 +78,7 @@ class GrpcioServer:
             if self._tls is None:
                 self._server.add_insecure_port(str(self._address))
             else:
-                self._server.add_secure_port(str(self._address), _credentials(self._tls))
+                self._server.add_secure_port(str(self._address), credentials(self._tls))
         except RuntimeError:
             raise OSError(f"cannot listen on {self._address}: the address is in use or may not be used") from None
         await self._server.start()
@@ -132,7 +132,7 @@ async def _answers(exchange: AnyExchange, message: bytes) -> AsyncIterator[bytes
             yield answer
 
 
-def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+def credentials(certificates: Certificates) -> grpc.ServerCredentials:
     """Provides the newest certificate for each connection, called from a gRPC thread."""
     used = certificates.current()
 

@@ -20,18 +20,19 @@ from typing import Final
 
 import msgspec
 
-from mcp_extproc.address import UnixAddress
+from mcp_extproc.address import TcpAddress, UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config import otel_variables as otel
 from mcp_extproc.config.telemetry import Metrics
 from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.extproc.certificates import TlsFiles
 from mcp_extproc.run.page import Page
 from mcp_extproc.run.process import PYTHON, START_SECONDS, Restarts, StartError, end, ending, spawn
 from mcp_extproc.run.reports import Reports
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.collector.received import received, received_file
-from mcp_extproc.telemetry.collector.spec import AuditTo, Collected, Export, PageAt
+from mcp_extproc.telemetry.collector.spec import AuditTo, Collected, Export, PageAt, TlsWith
 
 STOP_SECONDS = 10.0
 """It still sends what it has."""
@@ -42,7 +43,12 @@ _LOG = log.logger("collector")
 
 
 def told(
-    config: GatewayConfig, environ: Mapping[str, str], layout: Layout, folder: Path, page: int | None = None
+    config: GatewayConfig,
+    environ: Mapping[str, str],
+    layout: Layout,
+    folder: Path,
+    page: int | None = None,
+    tls: TlsFiles | None = None,
 ) -> Collected | None:
     """What it is told; ``None`` where nothing is on, or it has no address.
 
@@ -52,6 +58,7 @@ def told(
         layout: where it listens, and Envoy's admin interface.
         folder: of the configuration's file, in which the path of the audit starts.
         page: descriptor of the status page's socket; ``None`` where there is none.
+        tls: for TLS with Envoy, if it listens at a TCP address.
     """
     if layout.collector is None or not (config.collects_always or page is not None):
         return None
@@ -60,6 +67,7 @@ def told(
     return Collected(
         listen=str(layout.collector),
         resource={**on.resource},
+        tls=_tls(tls) if isinstance(layout.collector, TcpAddress) else None,
         ratio=on.sampler.ratio,
         parent_based=on.sampler.parent_based,
         traces=_export(on.traces),
@@ -87,6 +95,13 @@ def _scraped_at(metrics: Metrics, *, has_page: bool) -> str | None:
     return metrics.address or (_FREE_PORT if metrics.otlp is None and not has_page else None)
 
 
+def _tls(files: TlsFiles | None) -> TlsWith | None:
+    if files is None:
+        return None
+    client_ca = None if files.client_ca is None else str(files.client_ca.absolute())
+    return TlsWith(str(files.certificate.absolute()), str(files.key.absolute()), client_ca)
+
+
 def _export(found: otel.Export | None) -> Export | None:
     return None if found is None else Export(found.url, found.protocol == "grpc", {**found.headers})
 
@@ -99,6 +114,7 @@ class Collector:
         folder: of the configuration's file.
         reports: at which workers report.
         page: the status page.
+        tls: for TLS with Envoy, if it listens at a TCP address.
         environ: with OpenTelemetry's variables.
     """
 
@@ -108,9 +124,11 @@ class Collector:
         folder: Path,
         reports: Reports,
         page: Page | None = None,
+        tls: TlsFiles | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._page = page
+        self._tls = tls
         self._layout = layout
         self._reports = reports
         self._folder = folder
@@ -146,7 +164,7 @@ class Collector:
                 await self._end()
                 self._told = None
                 self._page.open(config)
-            wanted = told(config, self._environ, self._layout, self._folder, self._descriptor())
+            wanted = told(config, self._environ, self._layout, self._folder, self._descriptor(), self._tls)
             options = {"--log-level": config.log.level, "--log-format": config.log.format}
             self._log_options = [word for name, value in options.items() if value is not None for word in (name, value)]
             if wanted == self._told:

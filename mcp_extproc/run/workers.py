@@ -13,6 +13,7 @@ from typing import Self
 from mcp_extproc.config import Loaded, Source
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
+from mcp_extproc.extproc.certificates import TlsFiles
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.collector import Collector
@@ -36,6 +37,7 @@ class Workers:
         starter: starts workers.
         layout: addresses of Envoy and the workers, one for each worker.
         options: further arguments of ``mcp-extproc worker``.
+        tls: what they have of TLS, for the collector.
         envoy_config: directory of Envoy's files, as Envoy sees it; ``None`` if Envoy is configured separately.
         port: port for clients, instead of the configuration's.
         stop_seconds: time for running calls when the workers stop.
@@ -49,6 +51,7 @@ class Workers:
         starter: Starter,
         layout: Layout,
         options: Sequence[str],
+        tls: TlsFiles | None,
         envoy_config: Path | None,
         port: int | None,
         stop_seconds: float,
@@ -73,7 +76,7 @@ class Workers:
         # An Envoy that is configured separately has its admin interface anywhere.
         seen = layout if envoy_config is not None else replace(layout, admin=None)
         self._page = Page(layout.upstreams, self._as_it_is)
-        self._collector = Collector(seen, source.folder, self._reports, self._page)
+        self._collector = Collector(seen, source.folder, self._reports, self._page, tls)
         self._live = LiveConfig(
             source,
             served,

@@ -10,18 +10,21 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
+import grpc
 import pytest
 from click.testing import CliRunner
 
 from mcp_extproc.cli import cli
 from mcp_extproc.extproc.certificates import TlsFiles
 from mcp_extproc.run.envoy_binary import find_envoy
+from mcp_extproc.telemetry import _pb as pb
 from tests.e2e.test_workers import WELL, load
 from tests.support.gateway import TestClient
 from tests.support.processes import free_port, http_server
 from tests.support.scripted import ScriptedServer
 from tests.support.tls import Authority, Volume
 from tests.support.waiting import eventually
+from tests.unit.telemetry.support import FACTS, record
 
 
 class Stage:
@@ -43,13 +46,22 @@ class Stage:
         self._transport = transport
         self._stack = stack
         self._file = directory / "gateway.yaml"
-        self._file.write_text(
-            json.dumps(
-                {"servers": {"alpha": {"url": server.url}}, "session": {"secret": "s" * 32}, "log": {"access": ""}}
-            )
-        )
+        self._written = {
+            "servers": {"alpha": {"url": server.url}},
+            "session": {"secret": "s" * 32},
+            "log": {"access": ""},
+        }
+        self._file.write_text(json.dumps(self._written))
         self._ports: list[int] = []
         self._envoys = 0
+        self._collector: tuple[str, ...] = ()
+
+    def audit(self) -> tuple[str, Path]:
+        """Have requests audited, by a collector at an address. Returns that, and the file."""
+        address = f"127.0.0.1:{free_port()}"
+        self._collector = ("--collector", address)
+        self._file.write_text(json.dumps(self._written | {"audit": {"file": "audit.jsonl"}}))
+        return address, self._directory / "audit.jsonl"
 
     async def worker(self, tls: TlsFiles) -> None:
         """One more worker. Sub-requests of all of them go to the first Envoy."""
@@ -59,6 +71,7 @@ class Stage:
             sys.executable, "-m", "mcp_extproc", "serve", str(self._file),
             "--transport", self._transport, "--listen", f"127.0.0.1:{port}",
             "--tls-certificate", str(tls.certificate), "--tls-key", str(tls.key), "--tls-client-ca", str(tls.client_ca),
+            *self._collector,
         ]  # fmt: skip
         environment = {"XDG_RUNTIME_DIR": str(self._runtime(1))}
         log = self._directory / f"worker-{len(self._ports)}.log"
@@ -72,12 +85,12 @@ class Stage:
         trust = ("--extproc-ca", str(ca)) if ca is not None else ()
         printed = CliRunner().invoke(
             cli,
-            ["envoy", "bootstrap", str(self._file), "--port", str(port), *workers, *trust, *options],
+            ["envoy", "bootstrap", str(self._file), "--port", str(port), *workers, *trust, *options, *self._collector],
             env={"XDG_RUNTIME_DIR": str(self._runtime(self._envoys))},
         )
         assert printed.exit_code == 0, printed.output
         configuration = self._directory / f"envoy-{self._envoys}.json"
-        configuration.write_text(printed.output)
+        configuration.write_text(printed.stdout)
         command = [
             find_envoy(), "-c", str(configuration), "--disable-hot-restart", "--log-level", "warning",
             "--concurrency", "1",
@@ -163,3 +176,27 @@ async def test_certificates_replaced_under_calls(stage: Stage, tmp_path: Path) -
         await is_refused(await stage.envoy(new.ca, *own(old)))
         await calls.more(50)
     assert calls.failed == []
+
+
+@pytest.mark.parametrize("stage", ["http2"], indirect=True)  # with grpcio no worker takes over a TCP socket
+async def test_attack_who_has_no_certificate_writes_no_audit(stage: Stage, tmp_path: Path) -> None:
+    """Any user of the machine can connect to a TCP address."""
+    authority, stranger = Authority(tmp_path / "authority"), Authority(tmp_path / "stranger")
+    address, audit = stage.audit()
+    await stage.worker(authority.server_files())
+    client = await stage.envoy(authority.ca, *own(authority))
+    forged = pb.StreamAccessLogsMessage()
+    forged.http_logs.log_entry.append(record({**FACTS, "principal": "mallory"}))
+    ca, _, _ = authority.client_files()
+    _, key, certificate = stranger.client_files()
+    for channel in (
+        grpc.aio.insecure_channel(address),
+        grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca)),
+        grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca, key, certificate)),
+    ):
+        async with channel:
+            with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
+                await channel.stream_unary(pb.STREAM_PATH)(iter([forged.SerializeToString()]))
+    await client.initialize()
+    await eventually(audit.read_text, "a line", until=lambda text: '"initialize"' in text)
+    assert "mallory" not in audit.read_text()

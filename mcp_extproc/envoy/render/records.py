@@ -3,6 +3,7 @@ the status page alone only while somebody looks at it."""
 
 from __future__ import annotations
 
+from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import ERROR_HEADER, SAMPLED_KEY, TELEMETRY_NAMESPACE, WATCHED_KEY
 from mcp_extproc.envoy._api.access_loggers_grpc_v3 import CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig
@@ -31,6 +32,7 @@ from mcp_extproc.envoy._api.type_matcher_v3 import MetadataMatcher, MetadataMatc
 from mcp_extproc.envoy._api.type_v3 import FractionalPercent
 from mcp_extproc.envoy._api.upstreams_http_v3 import HttpProtocolOptions, HttpProtocolOptionsExplicitHttpConfig
 from mcp_extproc.envoy.layout import COLLECTOR_CLUSTER, LISTENER, Layout
+from mcp_extproc.envoy.render import tls
 from mcp_extproc.envoy.render.typed import any_of, envoy_address, seconds
 from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE
 
@@ -97,6 +99,8 @@ def cluster(config: GatewayConfig, layout: Layout) -> list[Cluster]:
             name=COLLECTOR_CLUSTER,
             type=ClusterDiscoveryType.STATIC,
             connect_timeout=seconds(1),
+            # It has the certificate of the workers.
+            transport_socket=tls.to_workers(layout) if isinstance(layout.collector, TcpAddress) else None,
             load_assignment=ClusterLoadAssignment(
                 cluster_name=COLLECTOR_CLUSTER, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
             ),

@@ -22,12 +22,15 @@ MAX_MESSAGE_BYTES: Final = 16 << 20
 _LOG = log.logger("collector")
 
 
-async def serve(address: Address, take: Callable[[Iterable[Exchange]], None]) -> grpc.aio.Server:
+async def serve(
+    address: Address, take: Callable[[Iterable[Exchange]], None], credentials: grpc.ServerCredentials | None = None
+) -> grpc.aio.Server:
     """Serve. A Unix socket is reached by this user only; one that is there is replaced: its process has ended.
 
     Args:
         address: where Envoy sends records.
         take: what is done with records.
+        credentials: for TLS.
 
     Raises:
         RuntimeError: it can't be bound.
@@ -39,7 +42,10 @@ async def serve(address: Address, take: Callable[[Iterable[Exchange]], None]) ->
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(pb.SERVICE_NAME, {pb.STREAM_METHOD: method})])
     before = os.umask(0o077)
     try:
-        server.add_insecure_port(str(address))
+        if credentials is None:
+            server.add_insecure_port(str(address))
+        else:
+            server.add_secure_port(str(address), credentials)
     finally:
         os.umask(before)
     await server.start()

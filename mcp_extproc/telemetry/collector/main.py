@@ -18,8 +18,9 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
+import grpc
 import msgspec
 
 from mcp_extproc.address import TcpAddress, UnixAddress, parse_address
@@ -32,7 +33,7 @@ from mcp_extproc.telemetry.collector.intake import Intake, TakesEvents
 from mcp_extproc.telemetry.collector.received import Received, received_file
 from mcp_extproc.telemetry.collector.scrape import Scrape
 from mcp_extproc.telemetry.collector.sender import Sender
-from mcp_extproc.telemetry.collector.spec import Collected, Export
+from mcp_extproc.telemetry.collector.spec import Collected, Export, TlsWith
 from mcp_extproc.telemetry.collector.workers import Workers, memory_labels
 from mcp_extproc.telemetry.exchange import Exchange
 from mcp_extproc.telemetry.instruments import AUDIT_LOST, AUDIT_WRITTEN, MEMORY, RECORDS_LOST, SPANS_LOST, Instrument
@@ -75,22 +76,27 @@ class Page(Protocol):
 MakePage = Callable[[Collected, Callable[[bytes], None]], Page]
 """Makes it, given what tells the supervisor a line."""
 
+Credentials: TypeAlias = grpc.ServerCredentials
+MakeCredentials = Callable[[TlsWith], Credentials]
+"""Makes them of the files' content, also of what is there later."""
 
-def serve(reports: socket.socket | None, make_page: MakePage) -> None:
+
+def serve(reports: socket.socket | None, make_page: MakePage, make_credentials: MakeCredentials) -> None:
     """Serve until standard input ends, or SIGTERM. Blocks. A line is written to standard output once it serves.
 
     Args:
         reports: at which workers and their supervisor report.
         make_page: makes the status page, where there is one.
+        make_credentials: makes those of TLS, where Envoy sends with it.
 
     Raises:
         AuditFileError: the audit can't be written.
         OSError: an address is taken.
     """
-    asyncio.run(_serve(reports, make_page))
+    asyncio.run(_serve(reports, make_page, make_credentials))
 
 
-async def _serve(reports: socket.socket | None, make_page: MakePage) -> None:
+async def _serve(reports: socket.socket | None, make_page: MakePage, make_credentials: MakeCredentials) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -98,7 +104,7 @@ async def _serve(reports: socket.socket | None, make_page: MakePage) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     told = msgspec.json.decode(await reader.readline(), type=Collected)
     page = None if told.page is None else make_page(told, _tell)
-    collector = Collector(told, page)
+    collector = Collector(told, page, None if told.tls is None else make_credentials(told.tls))
     await collector.start(reports)
     _tell(b"ready\n")
     ended, stopped = asyncio.create_task(_listen(reader, page)), asyncio.create_task(stop.wait())
@@ -125,11 +131,13 @@ class Collector:
     Args:
         told: what it does.
         page: the status page.
+        credentials: for TLS with Envoy.
     """
 
-    def __init__(self, told: Collected, page: Page | None = None) -> None:
+    def __init__(self, told: Collected, page: Page | None = None, credentials: Credentials | None = None) -> None:
         self._told = told
         self._page = page
+        self._credentials = credentials
         self._address = parse_address(told.listen)
         self._since = time.time_ns()
         self._senders: list[Sender[bytes]] = []
@@ -187,7 +195,7 @@ class Collector:
             log.event(_LOG, logging.INFO, "metrics_served", {"address": str(TcpAddress(address.host, port))})
         if reports is not None:
             self.workers.listen(reports)
-        self._server = await als.serve(self._address, self._take)
+        self._server = await als.serve(self._address, self._take, self._credentials)
         if self._page is not None:
             has_metrics = told.page is not None and told.page.has_metrics
             await self._page.start(self._all_metrics if has_metrics else None, self.workers)

@@ -35,6 +35,19 @@ class AuditTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep: int
 
 
+class TlsWith(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Files in PEM, for TLS at a TCP address.
+
+    Attributes:
+        certificate, key: its own.
+        client_ca: of Envoy's certificate; ``None`` where Envoy needs none.
+    """
+
+    certificate: str
+    key: str
+    client_ca: str | None
+
+
 class PageAt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The status page.
 
@@ -56,6 +69,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     Attributes:
         listen: the address to which Envoy sends.
+        tls: with which it sends there; ``None`` for plaintext.
         resource: attributes of the resource.
         ratio, parent_based: how requests are sampled that no worker saw.
         metrics_address: where Prometheus finds metrics.
@@ -67,6 +81,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     listen: str
     resource: dict[str, str]
+    tls: TlsWith | None = None
     ratio: float = 1.0
     parent_based: bool = True
     traces: Export | None = None

@@ -760,7 +760,30 @@ def test_the_command_and_its_default_addresses(config_file: str, tmp_path: Path)
 def test_records_go_to_this_machine_alone(config_file: str) -> None:
     refused = _run("bootstrap", config_file, "--collector", "10.0.0.1:9999")
     assert (refused.exit_code, "loopback" in refused.output) == (2, True)
-    assert _run("bootstrap", config_file, "--collector", "127.0.0.1:9999").exit_code == 0
+    taken = _run("bootstrap", config_file, "--collector", "127.0.0.1:9999")
+    assert (taken.exit_code, "--collector" in taken.stderr) == (0, False), "nothing is collected"
+
+
+def test_attack_an_address_that_others_can_use_is_warned_of(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text("servers: {a: {url: 'http://a.example/mcp'}}\naudit: {file: a.jsonl}\n")
+    existing = tmp_path / "envoy.yaml"
+    existing.write_text(EXISTING)
+    attach = ("attach", "--config", str(config), "--listener", "https", "--virtual-host", "api", str(existing))
+    at_port = ("--collector", "localhost:9999")
+    tls = [f"--extproc{name}" for name in ("=127.0.0.1:1", "-ca=c", "-client-certificate=d", "-client-key=e")]
+    for command in (("bootstrap", str(config)), attach, ("fragments", "--config", str(config))):
+        result = _run(*command, *at_port)
+        assert result.exit_code == 0, result.output
+        assert "--collector 127.0.0.1:9999: any user of this machine can write records there" in result.stderr
+        assert "localhost:9999" not in result.stdout, "Envoy takes no name for it"
+        assert "--collector" not in _run(*command).stderr
+    verified = _run("bootstrap", str(config), *at_port, *tls)
+    assert "--collector" not in verified.stderr
+    collector = next(
+        one for one in json.loads(verified.stdout)["staticResources"]["clusters"] if one["name"] == "mcp_collector"
+    )
+    assert collector["transportSocket"]["name"] == "envoy.transport_sockets.tls"
 
 
 def test_the_command_refuses(config_file: str) -> None:

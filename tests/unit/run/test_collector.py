@@ -54,7 +54,7 @@ async def collector(folder: Path) -> AsyncIterator[Collector]:
     def gateway() -> Gateway:
         return Gateway(config(), "gateway.yaml", "run", 1975, 1)
 
-    found = Collector(layout, folder, reports, Page(layout.upstreams, gateway), {})
+    found = Collector(layout, folder, reports, Page(layout.upstreams, gateway), environ={})
     yield found
     await found.stop()
     reports.close()

@@ -111,7 +111,7 @@ class TestWorkers:
     def workers(self, served: Loaded, tmp_path: Path) -> Workers:
         layout = Layout.in_directory(tmp_path)
         source = FileSource(tmp_path / "gateway.yaml", {})
-        return Workers(source, served, Programs({}), layout, [], tmp_path, None, 0.0, inherits=False)
+        return Workers(source, served, Programs({}), layout, [], None, tmp_path, None, 0.0, inherits=False)
 
     @pytest.mark.parametrize("broken", ["write_watched", "start", "write_bootstrap"])
     async def test_what_does_not_start(
