@@ -81,7 +81,7 @@ AUDIT_WRITTEN: Final = Instrument(
     "mcp.gateway.audit.written", Kind.COUNTER, "{line}", (), "Lines of the audit that are in its file"
 )
 AUDIT_LOST: Final = Instrument(
-    "mcp.gateway.audit.lost", Kind.COUNTER, "{line}", (), "Lines of the audit that could not be written"
+    "mcp.gateway.audit.lost", Kind.COUNTER, "{line}", (), "Lines of the audit that could not be written or sent"
 )
 RECORDS: Final = Instrument("mcp.gateway.records", Kind.COUNTER, "{record}", (), "Records that came from Envoy")
 RECORDS_LOST: Final = Instrument(

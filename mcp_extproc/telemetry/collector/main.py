@@ -144,6 +144,7 @@ class Collector:
         self._transports: list[transport.Transport] = []
         self._file: AuditFile | None = None
         self._spans: Sender[bytes] | None = None
+        self._audit: Sender[bytes] | None = None
         self._scrape: Scrape | None = None
         self._send_metrics: Callable[[], Awaitable[None]] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -173,14 +174,16 @@ class Collector:
         if told.audit_file is not None:
             self._file = AuditFile(Path(told.audit_file.path), told.audit_file.rotate_bytes, told.audit_file.keep)
             self._file.open()
+        if told.audit is not None:
+            self._audit = self._sender(told.audit, transport.LOGS)
         self._intake = Intake(
             Tracing(told.ratio, told.parent_based),
             secrets.token_hex,
             take_span=self._span_sender(told.traces),
             totals=Totals(told.label_values) if told.measures else None,
             take_lines=None if self._file is None else self._write,
-            take_audit=self._event_sender(told.audit),
-            take_access=self._event_sender(told.logs),
+            take_audit=None if self._audit is None else _takes_events(self._audit),
+            take_access=None if told.logs is None else _takes_events(self._sender(told.logs, transport.LOGS)),
             show=None if self._page is None else self._page.show,
         )
         self._tasks = [asyncio.create_task(sender.run()) for sender in self._senders]
@@ -237,18 +240,6 @@ class Collector:
 
         return take
 
-    def _event_sender(self, export: Export | None) -> TakesEvents | None:
-        if export is None:
-            return None
-        from mcp_extproc.telemetry.collector import otlp
-
-        sender = self._sender(export, transport.LOGS)
-
-        def take(name: str, started: int, attributes: dict[str, Any], context: SpanContext | None) -> None:
-            sender.put(otlp.record(name, started, attributes, context))
-
-        return take
-
     def _sender(self, export: Export, method: str) -> Sender[bytes]:
         from mcp_extproc.telemetry.collector import otlp
 
@@ -301,7 +292,8 @@ class Collector:
     def _counts(self) -> Iterator[tuple[Instrument, float]]:
         if self._file is not None:
             yield AUDIT_WRITTEN, self._file.written
-            yield AUDIT_LOST, self._file.lost
+        if self._file is not None or self._audit is not None:
+            yield AUDIT_LOST, sum(each.lost for each in (self._file, self._audit) if each is not None)
         if self._spans is not None:
             yield SPANS_LOST, self._spans.lost + self.workers.spans_lost
         if self._envoy is not None and self._envoy.lost is not None:
@@ -314,8 +306,7 @@ class Collector:
 
         async def send() -> None:
             request = otlp_metrics.metrics(self._families(), resource, self._since, time.time_ns())
-            if not await to.send(request):
-                log.event(_LOG, logging.WARNING, "metrics_not_sent", {"bytes": len(request)})
+            await to.send(request)  # which says itself when it can't
 
         return send
 
@@ -325,3 +316,12 @@ class Collector:
             if self._envoy is not None:
                 await self._envoy.metrics()
             await send()
+
+
+def _takes_events(sender: Sender[bytes]) -> TakesEvents:
+    from mcp_extproc.telemetry.collector import otlp
+
+    def take(name: str, started: int, attributes: dict[str, Any], context: SpanContext | None) -> None:
+        sender.put(otlp.record(name, started, attributes, context))
+
+    return take

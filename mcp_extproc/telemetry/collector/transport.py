@@ -1,6 +1,7 @@
 """How OTLP is sent: requests that are encoded already, by gRPC or over HTTP.
 
-A request is tried again while whoever gets it says that this helps, or is not there, for as long as it may take.
+A request is tried again while whoever gets it says that this helps, or is not there, for as long as it may take. When the
+first one is given up, the log says why, and again when one arrives.
 
 Source: OpenTelemetry Protocol specification, sections OTLP/gRPC and OTLP/HTTP, "Failures".
 """
@@ -8,14 +9,17 @@ Source: OpenTelemetry Protocol specification, sections OTLP/gRPC and OTLP/HTTP, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
 import grpc
 
+from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.collector.spec import Export
 
 TIMEOUT: Final = 5.0
@@ -25,6 +29,8 @@ TRACES: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 METRICS: Final = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 LOGS: Final = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 
+_SIGNALS: Final = {TRACES: "traces", METRICS: "metrics", LOGS: "logs"}
+
 _AGAIN: Final = frozenset({429, 502, 503, 504})
 _AGAIN_OVER_GRPC: Final = frozenset({
     grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED, grpc.StatusCode.OUT_OF_RANGE,
@@ -32,8 +38,30 @@ _AGAIN_OVER_GRPC: Final = frozenset({
 })  # fmt: skip
 _HEADERS: Final = {"content-type": "application/x-protobuf"}
 
-Attempt = Callable[[bytes], Awaitable[bool | None]]
-"""Whether a request arrived; ``None`` if it may be tried again."""
+_OWN_WORDS: Final = ("failed to connect to all addresses", "DNS resolution failed", "errors resolving")
+"""With which gRPC itself begins, where nobody answered. What a receiver says may quote a key."""
+
+_WORDS: Final = 300
+"""Most characters of them."""
+
+_LOG = log.logger("collector")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request did not arrive.
+
+    Attributes:
+        why: for people, without what the receiver wrote.
+        helps_again: whether it may be tried again.
+    """
+
+    why: str
+    helps_again: bool
+
+
+Attempt = Callable[[bytes], Awaitable[Refusal | None]]
+"""``None``: the request arrived."""
 
 
 class Transport:
@@ -50,19 +78,43 @@ class Transport:
             self._attempt, self._close = _over_grpc(export, method)
         else:
             self._attempt, self._close = _over_http(export)
+        url = urlsplit(export.url)
+        protocol = "grpc" if export.is_grpc else "http/protobuf"
+        # A path may have a key in it.
+        self._about = {"signal": _SIGNALS[method], "to": f"{url.scheme}://{url.netloc}", "protocol": protocol}
+        self._fails = False
 
     async def send(self, request: bytes) -> bool:
         """Whether it arrived."""
+        why = "no answer"
         try:
             async with asyncio.timeout(TIMEOUT):
                 for pause in _pauses():
-                    arrived = await self._attempt(request)
-                    if arrived is not None:
-                        return arrived
+                    refusal = await self._attempt(request)
+                    if refusal is None:
+                        self._tell_of_success()
+                        return True
+                    why = refusal.why
+                    if not refusal.helps_again:
+                        break
                     await asyncio.sleep(pause)
         except TimeoutError:
             pass
+        except asyncio.CancelledError:  # at the end of the process
+            self._tell_of_failure(why)
+            raise
+        self._tell_of_failure(why)
         return False
+
+    def _tell_of_failure(self, why: str) -> None:
+        if not self._fails:
+            log.event(_LOG, logging.WARNING, "otlp_not_sent", {**self._about, "why": why})
+        self._fails = True
+
+    def _tell_of_success(self) -> None:
+        if self._fails:
+            log.event(_LOG, logging.INFO, "otlp_sent_again", self._about)
+        self._fails = False
 
     async def close(self) -> None:
         """Close its connections."""
@@ -80,15 +132,24 @@ def _pauses() -> Iterator[float]:
 def _over_http(export: Export) -> tuple[Attempt, Callable[[], Awaitable[None]]]:
     session = aiohttp.ClientSession(headers={**export.headers, **_HEADERS}, trust_env=True)
 
-    async def attempt(request: bytes) -> bool | None:
+    async def attempt(request: bytes) -> Refusal | None:
         try:
             async with session.post(export.url, data=request, allow_redirects=False) as response:
                 pass  # It may answer whatever it likes: what is behind the head is not read.
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, OSError) as error:
+            return Refusal(_said_by_http(error), helps_again=True)
+        if 200 <= response.status < 300:
             return None
-        return None if response.status in _AGAIN else 200 <= response.status < 300
+        return Refusal(f"HTTP {response.status}", helps_again=response.status in _AGAIN)
 
     return attempt, session.close
+
+
+def _said_by_http(error: aiohttp.ClientError | OSError) -> str:
+    """Not by an answer that could not be read: that may quote anything."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "what answers there does not speak HTTP/1"
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def _over_grpc(export: Export, method: str) -> tuple[Attempt, Callable[[], Awaitable[None]]]:
@@ -100,11 +161,16 @@ def _over_grpc(export: Export, method: str) -> tuple[Attempt, Callable[[], Await
     call = channel.unary_unary(method)  # bytes in, bytes out
     headers = tuple((name.lower(), value) for name, value in export.headers.items())
 
-    async def attempt(request: bytes) -> bool | None:
+    async def attempt(request: bytes) -> Refusal | None:
         try:
             await call(request, metadata=headers)
         except grpc.aio.AioRpcError as error:
-            return None if error.code() in _AGAIN_OVER_GRPC else False
-        return True
+            return Refusal(_said_by_grpc(error), helps_again=error.code() in _AGAIN_OVER_GRPC)
+        return None
 
     return attempt, channel.close
+
+
+def _said_by_grpc(error: grpc.aio.AioRpcError) -> str:
+    details = error.details() or ""
+    return f"{error.code().name}: {details[:_WORDS]}" if details.startswith(_OWN_WORDS) else error.code().name

@@ -19,6 +19,7 @@ from mcp_extproc.telemetry import _pb as pb
 from mcp_extproc.telemetry.audit_file import AuditFileError
 from mcp_extproc.telemetry.collector.main import Collector
 from mcp_extproc.telemetry.collector.spec import AuditTo, Collected, Export
+from mcp_extproc.telemetry.instruments import AUDIT_LOST
 from tests.support.otlp_receiver import Received, over_grpc, over_http, plain
 from tests.support.processes import free_port
 from tests.support.waiting import eventually
@@ -135,6 +136,15 @@ async def test_a_receiver_that_is_gone_is_counted(tmp_path: Path) -> None:
             received.status = 200
             await send(tmp_path, record())
             await eventually(lambda: sender.sent == 2, "spans arrive again")
+
+
+async def test_an_audit_that_nobody_takes_is_counted(tmp_path: Path) -> None:
+    async with over_http() as received:
+        received.status = 400
+        export = Export(f"{received.url}/v1/logs", is_grpc=False, headers={})
+        async with collecting(tmp_path, audit=export) as collector:
+            await send(tmp_path, record(), record())
+            await eventually(lambda: dict(collector._counts()).get(AUDIT_LOST) == 2, "its lines are counted as lost")
 
 
 async def test_bytes_that_are_no_records_harm_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import pytest
@@ -10,7 +13,8 @@ from aiohttp import web
 
 from mcp_extproc.telemetry.collector import transport
 from mcp_extproc.telemetry.collector.spec import Export
-from mcp_extproc.telemetry.collector.transport import TRACES, Transport
+from mcp_extproc.telemetry.collector.transport import LOGS, METRICS, TRACES, Transport
+from tests.support.otlp_receiver import over_http as over_http_receiver
 from tests.support.processes import free_port
 
 
@@ -116,4 +120,94 @@ async def test_nobody_is_there(is_grpc: bool, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(transport, "TIMEOUT", 0.1)
     to = Transport(Export(f"http://127.0.0.1:{free_port()}", is_grpc=is_grpc, headers={}), TRACES)
     assert not await to.send(b"spans")
+    await to.close()
+
+
+# -- What the log has of it -----------------------------------------------------------------------------------------------
+
+
+def told(caplog: pytest.LogCaptureFixture) -> Sequence[tuple[str, dict[str, Any]]]:
+    return [(record.getMessage(), vars(record)["mcp_fields"]) for record in caplog.records]
+
+
+async def test_a_receiver_that_refuses_is_told_of_once_and_so_is_that_it_takes_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who has written a wrong path has no other way to learn of it. The path itself may have a key in it."""
+    caplog.set_level(logging.INFO, "mcp_extproc")
+    async with over_http_receiver() as received:
+        to = Transport(Export(f"{received.url}/k3y/v1/traces", is_grpc=False, headers={"x-key": "secret"}), TRACES)
+        assert not await to.send(b"")
+        assert not await to.send(b"")
+        about = {"signal": "traces", "to": received.url, "protocol": "http/protobuf"}
+        assert told(caplog) == [("otlp_not_sent", {**about, "why": "HTTP 404"})]
+        await to.close()
+
+    caplog.clear()
+    async with over_http_receiver() as received:
+        received.status = 400
+        to = Transport(Export(f"{received.url}/v1/traces", is_grpc=False, headers={}), TRACES)
+        assert not await to.send(b"")
+        received.status = 200
+        assert await to.send(b"")
+        assert await to.send(b"")
+        assert [name for name, _ in told(caplog)] == ["otlp_not_sent", "otlp_sent_again"]
+        await to.close()
+
+
+@pytest.mark.parametrize("is_grpc", [False, True])
+async def test_why_nobody_is_reached(
+    is_grpc: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "TIMEOUT", 1)
+    caplog.set_level(logging.INFO, "mcp_extproc")
+    to = Transport(Export(f"http://127.0.0.1:{free_port()}/x", is_grpc=is_grpc, headers={}), LOGS)
+    assert not await to.send(b"records")
+    await to.close()
+    [(event, fields)] = told(caplog)
+    assert (event, fields["signal"], fields["protocol"]) == (
+        "otlp_not_sent", "logs", "grpc" if is_grpc else "http/protobuf",
+    )  # fmt: skip
+    assert "onnection refused" in fields["why"] or "Connect call failed" in fields["why"]
+
+
+async def test_the_words_of_a_receiver_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        await context.abort(DENIED, f"unknown key {dict(context.invocation_metadata())['x-key']}")
+        return b""
+
+    server = grpc.aio.server()
+    service, _, method = METRICS[1:].partition("/")
+    handlers = {method: grpc.unary_unary_rpc_method_handler(refuse)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    to = Transport(Export(f"http://127.0.0.1:{port}", is_grpc=True, headers={"X-Key": "k3y"}), METRICS)
+    assert not await to.send(b"metrics")
+    [(_, fields)] = told(caplog)
+    assert fields["why"] == "PERMISSION_DENIED"
+    await to.close()
+    await server.stop(None)
+
+
+async def test_http_at_a_port_for_grpc(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "TIMEOUT", 1)
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    to = Transport(Export(f"http://127.0.0.1:{port}/v1/traces", is_grpc=False, headers={}), TRACES)
+    assert not await to.send(b"spans")
+    [(_, fields)] = told(caplog)
+    assert fields["why"] == "what answers there does not speak HTTP/1"
+    await to.close()
+    await server.stop(None)
+
+
+async def test_what_ends_with_the_process_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Who tries it, sees nothing arrive and presses Ctrl-C is told why, too."""
+    to = Transport(Export(f"http://127.0.0.1:{free_port()}", is_grpc=False, headers={}), TRACES)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await to.send(b"spans")
+    assert [name for name, _ in told(caplog)] == ["otlp_not_sent"]
     await to.close()
