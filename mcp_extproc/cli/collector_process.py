@@ -26,6 +26,7 @@ def collector_process(log_level: str | None, log_format: str | None, reports: in
     from mcp_extproc.extproc.certificates import TlsError
     from mcp_extproc.telemetry.audit_file import AuditFileError
     from mcp_extproc.telemetry.collector.main import serve
+    from mcp_extproc.telemetry.collector.scrape import ScrapeError
 
     log.configure(log_level, log_format, calm=True)
     try:
@@ -33,11 +34,11 @@ def collector_process(log_level: str | None, log_format: str | None, reports: in
     except TlsError as error:
         click.echo(f"The collector can't serve TLS (--tls-certificate, --tls-key, --tls-client-ca): {error}", err=True)
         sys.exit(1)
-    except AuditFileError as error:
+    except (AuditFileError, ScrapeError) as error:
         click.echo(str(error), err=True)
         sys.exit(1)
     except OSError as error:  # of an address
-        click.echo(f"The collector can't listen (telemetry.metrics.address, --collector): {error}", err=True)
+        click.echo(f"The collector can't listen (--collector): {error}", err=True)
         sys.exit(1)
 
 

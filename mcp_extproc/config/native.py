@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mcp_extproc.config.config_error import ConfigError, Problem
+from mcp_extproc.config.config_error import ConfigError, PlacedError, Problem, field
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.otel_variables import filled_in
 from mcp_extproc.config.problems import empty_sections, problems_of
@@ -38,6 +38,8 @@ def read_native(data: Any, name: str, environ: Mapping[str, str]) -> GatewayConf
             return with_variables(GatewayConfig.model_validate(replaced), environ)
         except ValidationError as error:
             problems = problems_of(error, GatewayConfig)
+        except PlacedError as error:
+            problems = [Problem(error.message, field(error.path))]
         except ValueError as error:
             problems = [Problem(str(error))]
     # Outside the except block: pydantic's error contains values and must not be chained.

@@ -14,7 +14,8 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from mcp_extproc.config.base import Model
-from mcp_extproc.config.telemetry import Audit, Metrics, Otlp, Protocol, Telemetry, Traces, endpoint
+from mcp_extproc.config.config_error import PlacedError
+from mcp_extproc.config.telemetry import Audit, Metrics, Otlp, Protocol, Telemetry, Traces, base_endpoint, endpoint
 
 SERVICE_NAME: Final = "mcp-extproc"
 _GRPC_PORT: Final = 4317
@@ -163,12 +164,12 @@ def _export(place: str, signal: Signal, section: Otlp | None, variables: _Variab
     general = variables.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     base = section.endpoint or own or general
     if base is None:
-        raise ValueError(f"{place} needs an `endpoint`, or the variable OTEL_EXPORTER_OTLP_ENDPOINT")
+        raise PlacedError(place.split("."), "set `endpoint`, or the variable OTEL_EXPORTER_OTLP_ENDPOINT")
     # What the variable of one signal says is the whole URL (exporter, "Endpoint URLs for OTLP/HTTP").
     is_whole = section.endpoint is None and own is not None
     name = f"OTEL_EXPORTER_OTLP_{signal.name + '_' if is_whole else ''}ENDPOINT"
     try:
-        url = endpoint(base)
+        url = endpoint(base) if is_whole else base_endpoint(base)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     protocol = section.protocol or _protocol(signal, variables) or _usual_protocol(url)

@@ -111,11 +111,20 @@ def _unknown_key(key: str, model: type[BaseModel], loc: Sequence[str | int]) -> 
     near = difflib.get_close_matches(key, known, n=1) or [name for name in known if name.lower() == key.lower()]
     if near:
         return f"unknown key, did you mean {quoted(near[0])}?"
+    place = _other_place(key, model, section)
+    if place and not loc:
+        return f"unknown key here, it belongs under {place}"
+    expected = f"unknown key, expected one of: {', '.join(known)}" if known else "unknown key"
+    return f"{expected} ({quoted(key)} is a key of {place})" if place else expected
+
+
+def _other_place(key: str, model: type[BaseModel], section: type[BaseModel] | None) -> str | None:
+    """A section of the model that has a key."""
     for name, info in keys_of(model).items():
         inner = section_of(info.annotation)
         if inner is not None and inner is not section and key in keys_of(inner):
-            return f"unknown key here, it belongs under {name}{'.<name>' if is_mapping(info.annotation) else ''}"
-    return f"unknown key, expected one of: {', '.join(known)}" if known else "unknown key"
+            return f"{name}{'.<name>' if is_mapping(info.annotation) else ''}"
+    return None
 
 
 def empty_sections(data: object, model: type[BaseModel], path: Sequence[str | int] = ()) -> Iterator[Problem]:

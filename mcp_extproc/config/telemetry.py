@@ -5,12 +5,13 @@ The variables that OpenTelemetry specifies fill in what is absent here: :mod:`mc
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from mcp_extproc.address import TcpAddress, parse_address
 from mcp_extproc.config.base import Model
@@ -22,10 +23,11 @@ Protocol = Literal["grpc", "http/protobuf"]
 MAX_LABEL_VALUES = 10_000
 
 _SERVICE_NAME = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+_SIGNAL = re.compile(r"/v1/(?:traces|metrics|logs)$")
 
 
 def endpoint(value: str) -> str:
-    """A base URL of OTLP. Not repeated in errors, as it may have a key in it.
+    """A URL of OTLP. Not repeated in errors, as it may have a key in it.
 
     Raises:
         ValueError: it is none, or has a part that exporters would drop.
@@ -40,6 +42,33 @@ def endpoint(value: str) -> str:
     if url.query or url.fragment or url.username is not None:
         raise ValueError("a URL of OTLP has no query, fragment or user: set `headers` for credentials")
     return value.rstrip("/")
+
+
+def base_endpoint(value: str) -> str:
+    """An :func:`endpoint` to which the path of a signal is appended.
+
+    Raises:
+        ValueError: it is none, or has that path already.
+    """
+    url = endpoint(value)
+    if signal := _SIGNAL.search(url):
+        raise ValueError(f"expected the base URL: leave out {signal[0]}, which is appended with http/protobuf")
+    return url
+
+
+def part(value: object) -> float:
+    """A part of all, such as 0.01.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        found = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        found = math.nan
+    if not 0 <= found <= 1:
+        raise ValueError("expected a number from 0 to 1, such as 0.01 for one percent")
+    return found
 
 
 def tcp_address(value: str) -> str:
@@ -57,7 +86,8 @@ def tcp_address(value: str) -> str:
     return value
 
 
-Endpoint = Annotated[str, AfterValidator(endpoint)]
+Endpoint = Annotated[str, AfterValidator(base_endpoint)]
+Part = Annotated[float, BeforeValidator(part)]
 TcpAddressText = Annotated[str, AfterValidator(tcp_address)]
 
 
@@ -83,7 +113,7 @@ class Otlp(Model):
 class Traces(Otlp):
     """Spans, by the OpenTelemetry conventions for MCP."""
 
-    sample: float | None = Field(default=None, ge=0, le=1)
+    sample: Part | None = Field(default=None, ge=0, le=1)
     """Part of the traces that is kept. Default: `OTEL_TRACES_SAMPLER_ARG`, or 1."""
 
     parent_based: bool | None = None
@@ -103,6 +133,11 @@ class Traces(Otlp):
 class Metrics(Model):
     """Metrics, by the OpenTelemetry conventions for MCP and some more."""
 
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "endpoint": "write otlp: {endpoint: ...}, or address for Prometheus",
+        "port": "write address: 127.0.0.1:9464",
+    }
+
     address: TcpAddressText | None = None
     """Where Prometheus finds them, at `/metrics`. Default: the status address."""
 
@@ -117,12 +152,19 @@ class Metrics(Model):
 class Logs(Model):
     """The access log, besides the file `log.access`."""
 
+    elsewhere: ClassVar[Mapping[str, str]] = {"endpoint": "write otlp: {endpoint: ...}"}
+
     otlp: Otlp
     """Where records are sent."""
 
 
 class Telemetry(Model):
     """What others are told of requests. Never bodies, arguments, results or tokens."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "audit": "it is a section of its own, beside telemetry",
+        "endpoint": "traces, metrics.otlp and logs.otlp have one each",
+    }
 
     answers: Literal["needed", "all"] = "needed"
     """Which answers are read to see errors in them. `needed`: those that are read anyway. `all`: each, which costs."""
@@ -139,6 +181,8 @@ class Telemetry(Model):
 
 class Audit(Model):
     """A line for each request that was decided: who asked for what, and what became of it."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {"path": "the path is `file`", "endpoint": "write otlp: {endpoint: ...}"}
 
     file: str | None = Field(default=None, min_length=1, max_length=4096)
     """JSON lines. Relative paths start in the folder of this file; only its owner can read it."""
@@ -172,6 +216,8 @@ class Audit(Model):
 
 class Status(Model):
     """The [status page](status-page.md), on this machine only."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {"port": "write address: 127.0.0.1:9901"}
 
     address: str | None = None
     """A loopback address, at which metrics are by default, too; empty for no page. Default: with `run`, `127.0.0.1` and a free

@@ -64,6 +64,7 @@ def told(
         return None
     on = otel.exports(config.telemetry, config.audit, environ)
     metrics, audit = config.telemetry.metrics, config.audit
+    at_page = page is not None and metrics is not None and metrics.address in (None, config.status.address)
     return Collected(
         listen=str(layout.collector),
         resource={**on.resource},
@@ -77,22 +78,22 @@ def told(
         audit_file=None
         if audit is None or audit.file is None
         else AuditTo(str(folder.absolute() / audit.file), audit.rotate_bytes, audit.keep),
-        metrics_address=None if metrics is None else _scraped_at(metrics, has_page=page is not None),
+        metrics_address=None if metrics is None or at_page else _scraped_at(metrics),
         admin=layout.admin.path if isinstance(layout.admin, UnixAddress) else None,
         label_values=(metrics or Metrics()).label_values,
         page=None
         if page is None
         else PageAt(
             page,
-            has_metrics=metrics is not None and metrics.address is None,
+            has_metrics=at_page,
             records_on_demand=layout.admin is not None and not config.collects_always,
         ),
     )
 
 
-def _scraped_at(metrics: Metrics, *, has_page: bool) -> str | None:
+def _scraped_at(metrics: Metrics) -> str | None:
     """Where Prometheus finds them, if that is not at the page: somewhere, unless they are sent."""
-    return metrics.address or (_FREE_PORT if metrics.otlp is None and not has_page else None)
+    return metrics.address or (_FREE_PORT if metrics.otlp is None else None)
 
 
 def _tls(files: TlsFiles | None) -> TlsWith | None:

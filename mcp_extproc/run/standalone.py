@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mcp_extproc.address import TcpAddress, parse_address
 from mcp_extproc.config import GatewayConfig, Loaded, Source
 from mcp_extproc.config.endpoint import Endpoint, shown, url_of
 from mcp_extproc.contract import SECRET_VARIABLE, TRANSPORT_VARIABLE
@@ -57,6 +58,8 @@ _SHOW_BYTES = 1 << 16
 _SHOW_PARTS = 16
 
 _POLL_SECONDS = 0.02
+
+_EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 _LOG = log.logger("standalone")
 
@@ -234,6 +237,7 @@ class StandaloneGateway:
         """Start all, in the order in which it is needed. ``started`` gets what stops it, last things first."""
         started.callback(shutil.rmtree, self._directory, ignore_errors=True)
         self._environment[SECRET_VARIABLE] = self._secret or secrets.token_urlsafe(32)
+        _check_port_is_not_our_own(self._live.served.config)
         _check_port_is_free(self._live.served.config)
         self._live.write_watched()
         self._live.write_bootstrap()
@@ -373,6 +377,19 @@ def _showing(parts: queue.Queue[bytes], show: Callable[[bytes], object], over: C
         with contextlib.suppress(OSError):  # the terminal is closed
             show(part)
     over()
+
+
+def _check_port_is_not_our_own(config: GatewayConfig) -> None:
+    """What listens before Envoy does would take its port."""
+    metrics, listen = config.telemetry.metrics, config.listen
+    ours = {"status.address": config.status.address, "telemetry.metrics.address": metrics and metrics.address}
+    for key, text in ours.items():
+        address = parse_address(text) if text else None
+        if not isinstance(address, TcpAddress) or address.port != listen.port or address.port == 0:
+            continue
+        hosts = {"127.0.0.1" if address.host == "localhost" else address.host, listen.address}
+        if len(hosts) == 1 or not hosts.isdisjoint(_EVERYWHERE):
+            raise StartError(f"{key} has the port that clients connect to, {listen.port}. Choose another one for it.")
 
 
 def _check_port_is_free(config: GatewayConfig) -> None:

@@ -71,6 +71,11 @@ class StatusPage:
     def __init__(self, told: Collected, tell: Callable[[bytes], None]) -> None:
         assert told.page is not None
         self._at = told.page
+        self._where_metrics_are = (
+            f"Metrics are at http://{told.metrics_address}/metrics (telemetry.metrics.address).\n"
+            if told.metrics_address
+            else "Metrics are off: telemetry.metrics turns them on.\n"
+        )
         self._tell = tell
         self._numbers = None if told.admin is None else Numbers(told.admin)
         self._board = Board(time.time())
@@ -188,7 +193,7 @@ class StatusPage:
 
     async def _scraped(self, _: web.Request) -> web.StreamResponse:
         if self._metrics is None:
-            raise web.HTTPNotFound(text="Metrics are off: telemetry.metrics turns them on.\n")
+            raise web.HTTPNotFound(text=self._where_metrics_are)
         return exposed(await self._metrics())
 
     async def _state(self, _: web.Request) -> web.StreamResponse:

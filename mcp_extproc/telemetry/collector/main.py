@@ -91,7 +91,8 @@ def serve(reports: socket.socket | None, make_page: MakePage, make_credentials: 
 
     Raises:
         AuditFileError: the audit can't be written.
-        OSError: an address is taken.
+        ScrapeError: the address of metrics can't be used.
+        OSError: another address is taken.
     """
     asyncio.run(_serve(reports, make_page, make_credentials))
 
@@ -164,7 +165,8 @@ class Collector:
 
         Raises:
             AuditFileError: the audit can't be written.
-            OSError: an address is taken.
+            ScrapeError: the address of metrics can't be used.
+            OSError: another address is taken.
         """
         told = self._told
         if told.admin is not None:

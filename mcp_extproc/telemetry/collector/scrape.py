@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -14,6 +15,10 @@ from mcp_extproc.telemetry.prometheus import CONTENT_TYPE
 PATH: Final = "/metrics"
 
 _SHUTDOWN_SECONDS: Final = 1.0
+
+
+class ScrapeError(Exception):
+    """It can't listen: where, why, and what to do."""
 
 
 class Scrape:
@@ -29,15 +34,23 @@ class Scrape:
         self._metrics = metrics
         application = web.Application()
         application.router.add_get(PATH, self._answer)
+        application.router.add_get("/{path:.*}", self._elsewhere)
         self._server = HttpServer(application, _SHUTDOWN_SECONDS)
 
     async def start(self) -> int:
         """Serve. Returns the port.
 
         Raises:
-            OSError: it can't listen there.
+            ScrapeError: it can't listen there.
         """
-        return await self._server.start(host=self._address.host, port=self._address.port)
+        try:
+            return await self._server.start(host=self._address.host, port=self._address.port)
+        except OSError as error:
+            # asyncio's own text for an address says the address again.
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            raise ScrapeError(
+                f"cannot serve metrics on {self._address}: {why}. Choose another address with telemetry.metrics.address."
+            ) from None
 
     async def close(self) -> None:
         """Serve no longer."""
@@ -47,6 +60,9 @@ class Scrape:
         if self._address.is_loopback and not names_this_machine(request.headers.get("host", "")):
             raise web.HTTPForbidden(text="Metrics are for this machine: use localhost or a loopback address.\n")
         return exposed(await self._metrics())
+
+    async def _elsewhere(self, _: web.Request) -> web.Response:
+        raise web.HTTPNotFound(text=f"Metrics are at {PATH}.\n")
 
 
 def exposed(text: str) -> web.Response:

@@ -123,8 +123,13 @@ def test_a_variable_that_can_not_be_used(environ: Mapping[str, str]) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_the_general_endpoint_is_a_base() -> None:
+    with pytest.raises(ValueError, match=r"OTEL_EXPORTER_OTLP_ENDPOINT: .* leave out /v1/traces"):
+        found({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/v1/traces"})
+
+
 def test_where_no_endpoint_is_known() -> None:
-    with pytest.raises(ValueError, match=r"telemetry\.traces needs an `endpoint`"):
+    with pytest.raises(ValueError, match=r"telemetry\.traces: set `endpoint`"):
         found(traces={"sample": 1})
 
 

@@ -106,6 +106,27 @@ class TestStandalone:
         self.assert_gone(gateway)
 
 
+@pytest.mark.parametrize(
+    ("listen", "section", "key"),
+    [
+        ("127.0.0.1", "status: {{address: '127.0.0.1:{port}'}}", "status.address"),
+        ("127.0.0.1", "status: {{address: 'localhost:{port}'}}", "status.address"),
+        ("0.0.0.0", "telemetry: {{metrics: {{address: '127.0.0.1:{port}'}}}}", "telemetry.metrics.address"),
+        ("127.0.0.1", "telemetry: {{metrics: {{address: '0.0.0.0:{port}'}}}}", "telemetry.metrics.address"),
+    ],
+)
+async def test_a_port_that_is_given_twice(listen: str, section: str, key: str, tmp_path: Path) -> None:
+    """Said before Envoy says that somebody else, who is the gateway itself, has its port."""
+    port, file = free_port(), tmp_path / "gateway.yaml"
+    file.write_text(
+        f"listen: {{address: {listen}, port: {port}}}\nservers: {{a: {{url: 'http://a.example/mcp'}}}}\n"
+        + section.format(port=port)
+    )
+    gateway = StandaloneGateway(FileSource(file, {}), load(file, {}), "true", "s" * 32, tmp_path / "envoy.log")
+    with pytest.raises(StartError, match=rf"^{key} has the port that clients connect to, {port}\."):
+        await gateway.__aenter__()
+
+
 class TestWorkers:
     @pytest.fixture
     def workers(self, served: Loaded, tmp_path: Path) -> Workers:

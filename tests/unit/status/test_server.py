@@ -56,12 +56,14 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(*, has_metrics: bool = False) -> AsyncIterator[Served]:
+async def serving(*, has_metrics: bool = False, metrics_address: str | None = None) -> AsyncIterator[Served]:
     listening = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     at = PageAt(listening.detach(), has_metrics=has_metrics, records_on_demand=False)
     told: list[bytes] = []
-    page = StatusPage(Collected(listen="unix:/nowhere", resource={}, page=at), told.append)
+    page = StatusPage(
+        Collected(listen="unix:/nowhere", resource={}, page=at, metrics_address=metrics_address), told.append
+    )
 
     async def metrics() -> str:
         return "mcp_gateway_requests_total 1\n"
@@ -99,12 +101,18 @@ async def test_its_files() -> None:
                 assert (PAGE / name).exists()
         assert (await served.get("../server.py"))[0] == 404
         assert (await served.get("nothing"))[0] == 404
-        assert (await served.get("metrics"))[0] == 404
+        assert await served.get("metrics") == (404, "Metrics are off: telemetry.metrics turns them on.\n")
 
 
 async def test_metrics_are_there_if_they_are_on() -> None:
     async with serving(has_metrics=True) as served:
         assert await served.get("metrics") == (200, "mcp_gateway_requests_total 1\n")
+
+
+async def test_where_metrics_are_instead() -> None:
+    async with serving(metrics_address="127.0.0.1:9464") as served:
+        status, said = await served.get("metrics")
+        assert (status, said) == (404, "Metrics are at http://127.0.0.1:9464/metrics (telemetry.metrics.address).\n")
 
 
 async def test_what_it_streams() -> None:

@@ -90,6 +90,13 @@ async def test_no_site_reads_metrics_by_a_name_of_its_own(tmp_path: Path) -> Non
                 assert response.status == status, host
 
 
+async def test_another_path_says_where_metrics_are(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    async with collecting(tmp_path, metrics_address=address), aiohttp.ClientSession() as session:
+        async with session.get(f"http://{address}/") as response:
+            assert (response.status, await response.text()) == (404, "Metrics are at /metrics.\n")
+
+
 @pytest.mark.parametrize(("receiver", "is_grpc"), [(over_http, False), (over_grpc, True)])
 async def test_spans(tmp_path: Path, receiver: Any, is_grpc: bool) -> None:
     opened: AbstractAsyncContextManager[Received] = receiver()
