@@ -8,6 +8,7 @@ sees those of any client.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,9 @@ MAX_REQUEST_BYTES: Final = 4 << 20
 
 MAX_HELD_BYTES: Final = 32 << 20
 """Of all requests together that have no answer yet."""
+
+UPLOAD_SECONDS: Final = 15.0
+"""For the body of a request: until it is there, it has its part of what can be held."""
 
 _CONNECT_SECONDS: Final = 5.0
 _PIECE: Final = 1 << 16
@@ -80,7 +84,11 @@ class Relay:
             self._held -= size or 0
 
     async def _taken(self, request: web.Request, way: Way) -> web.StreamResponse:
-        body = await request.read()
+        try:
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                body = await request.read()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(text=f"The body was not there within {UPLOAD_SECONDS:g} s.\n") from None
         names = [name.strip().lower() for name in request.headers.get(SELF_HEADER, "").split(",")]
         place = urlsplit(way.url)
         # Any name below a wildcard is the endpoint's.

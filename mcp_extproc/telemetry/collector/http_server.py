@@ -16,11 +16,61 @@ SILENT_SECONDS: Final = 15.0
 """After which a connection is closed that asks nothing."""
 
 
+UNREAD_SECONDS: Final = 20.0
+"""After which a connection is closed whose peer takes nothing of what it is sent: it holds an answer, which may be large."""
+
+
 class _Refused(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Close it."""
         assert isinstance(transport, asyncio.Transport)
         transport.abort()
+
+
+class _Timed(asyncio.Protocol):
+    """A connection, until its peer has taken nothing for too long.
+
+    Args:
+        inner: what it does.
+    """
+
+    def __init__(self, inner: asyncio.Protocol) -> None:
+        self._inner = inner
+        self._unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See :class:`asyncio.BaseProtocol`, as of all others."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Passed on."""
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """Passed on."""
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        """Too much waits to be taken."""
+        self._unread = asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._transport.abort)
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Most of it was."""
+        self._end_timer()
+        self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Passed on."""
+        self._end_timer()
+        self._inner.connection_lost(exc)
+
+    def _end_timer(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
 
 class HttpServer:
@@ -69,4 +119,4 @@ class HttpServer:
     def _protocol(self) -> asyncio.Protocol:
         server = self._runner.server
         assert server is not None
-        return server() if len(server.connections) < MAX_CONNECTIONS else _Refused()
+        return _Timed(server()) if len(server.connections) < MAX_CONNECTIONS else _Refused()

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -222,6 +223,22 @@ async def test_nobody_else_may_have_it_pass_anything_on(headers: dict[str, str],
             assert response.status in (403, 405)
             assert "access-control-allow-headers" not in response.headers
     assert len(asked) == (status == 200)
+
+
+async def test_attack_bodies_that_never_come_keep_nobody_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its part of what can be held."""
+    monkeypatch.setattr(relay, "MAX_HELD_BYTES", 10)
+    monkeypatch.setattr(relay, "UPLOAD_SECONDS", 0.05)
+    async with serving() as served, endpoint() as (way, asked):
+        served.page.learn(msgspec.json.encode(known(way)))
+        address = urlsplit(served.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(b"POST /relay/ HTTP/1.1\r\nhost: localhost\r\nx-status-page: a\r\ncontent-length: 10\r\n\r\n{")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+        async with served.http.post(f"{served.url}/relay/", data=b"{}", headers={SELF_HEADER: ""}) as response:
+            assert response.status == 200
+        writer.close()
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(("trusted", "status"), [("server", 200), ("client", 502)])
