@@ -20,11 +20,11 @@ from mcp_extproc.status.numbers import Numbers
 from mcp_extproc.status.relay import MAX_REQUEST_BYTES, Relay
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
-from mcp_extproc.telemetry.collector.http_server import HttpServer
-from mcp_extproc.telemetry.collector.scrape import exposed
+from mcp_extproc.telemetry.collector.http_server import HttpServer, answer
 from mcp_extproc.telemetry.collector.spec import Collected
 from mcp_extproc.telemetry.collector.workers import Workers
 from mcp_extproc.telemetry.exchange import Exchange
+from mcp_extproc.telemetry.prometheus import CONTENT_TYPE
 
 TURN_SECONDS: Final = 1.0
 """Between two looks at what has changed. A record is here half a second after its request at most."""
@@ -86,12 +86,13 @@ class StatusPage:
         self._shown_at = -math.inf
         self._shown_as: tuple[object, object] | None = None
         self._shown_text = msgspec.Raw()
+        self._at_once: tuple[msgspec.Raw, bytes] | None = None
         self._watchers = 0
         self._watched = False
         """Whether Envoy and the supervisor were told that somebody looks."""
         self._changed = asyncio.Event()
         self._tasks = Tasks(_LOG)
-        self._metrics: Callable[[], Awaitable[str]] | None = None
+        self._metrics: Callable[[], Awaitable[bytes]] | None = None
         self._files = {path.name: path.read_bytes() for path in (files("mcp_extproc.status") / "page").iterdir()}
 
     # -- In the collector's process -------------------------------------------------------------------------------------
@@ -104,7 +105,7 @@ class StatusPage:
         """What the supervisor knows."""
         self._known = msgspec.json.decode(line, type=Known)
 
-    async def start(self, metrics: Callable[[], Awaitable[str]] | None, workers: Workers) -> None:
+    async def start(self, metrics: Callable[[], Awaitable[bytes]] | None, workers: Workers) -> None:
         """Serve."""
         self._metrics = metrics
         self._workers = workers
@@ -191,17 +192,16 @@ class StatusPage:
         kind = _TYPES.get(name[name.rfind(".") :], "application/octet-stream")
         return web.Response(body=self._files[name], headers={"content-type": kind, "cache-control": "no-cache"})
 
-    async def _scraped(self, _: web.Request) -> web.StreamResponse:
+    async def _scraped(self, request: web.Request) -> web.StreamResponse:
         if self._metrics is None:
             raise web.HTTPNotFound(text=self._where_metrics_are)
-        return exposed(await self._metrics())
+        return await answer(request, await self._metrics(), CONTENT_TYPE)
 
-    async def _state(self, _: web.Request) -> web.StreamResponse:
+    async def _state(self, request: web.Request) -> web.StreamResponse:
         """All at once, for programs. It does not count as somebody who looks on."""
         if not self._watched:
             await self._ask_envoy()
-        shown = {"known": self._known, "state": self._shown(), "calls": self._board.calls_after(0, CALLS)}
-        return web.Response(body=msgspec.json.encode(shown), content_type="application/json")
+        return await answer(request, self._all_at_once(), "application/json")
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """What it shows, as it changes (server-sent events)."""
@@ -238,6 +238,15 @@ class StatusPage:
                 number = board.number
                 yield _event("calls", calls)
             await asyncio.sleep(TURN_SECONDS)
+
+    def _all_at_once(self) -> bytes:
+        """What is shown, with the gateway and its latest calls."""
+        state = self._shown()
+        if self._at_once is None or self._at_once[0] is not state:
+            calls = self._board.calls_after(0, CALLS)
+            text = msgspec.json.encode({"known": self._known, "state": state, "calls": calls})
+            self._at_once = state, text
+        return self._at_once[1]
 
     def _shown(self) -> msgspec.Raw:
         """What is shown to all who look."""

@@ -20,6 +20,20 @@ UNREAD_SECONDS: Final = 20.0
 """After which a connection is closed whose peer takes nothing of what it is sent: it holds an answer, which may be large."""
 
 
+_PIECE: Final = 64 << 10
+
+
+async def answer(request: web.Request, body: bytes, content_type: str) -> web.StreamResponse:
+    """An answer that all who ask have in common: of each of them only a piece is held, however slowly they read."""
+    response = web.StreamResponse(headers={"content-type": content_type, "content-length": str(len(body))})
+    await response.prepare(request)
+    if request.method != "HEAD":
+        for start in range(0, len(body), _PIECE):
+            await response.write(body[start : start + _PIECE])
+    await response.write_eof()
+    return response
+
+
 class _Refused(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Close it."""

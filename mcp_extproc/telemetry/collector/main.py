@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import secrets
 import signal
@@ -46,6 +47,9 @@ MESSAGE_BYTES: Final = 16 << 20
 """Of a line from the supervisor: what the page shows of a large configuration."""
 _SPAN_SECONDS: Final = 1.0
 _METRIC_SECONDS: Final = 10.0
+_MADE_SECONDS: Final = 0.5
+"""For which metrics are not made again."""
+
 _END_SECONDS: Final = 5.0
 """For what is still to be sent at the end."""
 
@@ -61,7 +65,7 @@ class Page(Protocol):
     def learn(self, line: bytes) -> None:
         """What the supervisor says."""
 
-    async def start(self, metrics: Callable[[], Awaitable[str]] | None, workers: Workers) -> None:
+    async def start(self, metrics: Callable[[], Awaitable[bytes]] | None, workers: Workers) -> None:
         """Serve.
 
         Args:
@@ -152,7 +156,8 @@ class Collector:
         self._had_problem = False
         self._received: Received | None = None
         self._envoy: Envoy | None = None
-        self._asked: asyncio.Task[str] | None = None
+        self._asked: asyncio.Task[bytes] | None = None
+        self._asked_at = -math.inf
         self.workers = Workers(lambda report: self._intake.take_report(report), time.time)
         """What they are, and have told."""
         self.workers.restarts = told.restarts
@@ -275,15 +280,17 @@ class Collector:
 
     # -- Metrics ----------------------------------------------------------------------------------------------------------
 
-    async def _all_metrics(self) -> str:
-        """As Prometheus reads them: ours, and Envoy's where it is ours. They are made once for all who ask meanwhile."""
-        if self._asked is None or self._asked.done():
-            self._asked = asyncio.create_task(self._made_metrics())
+    async def _all_metrics(self) -> bytes:
+        """As Prometheus reads them: ours, and Envoy's where it is ours. They are made once for all who ask meanwhile, or soon
+        after: whoever asks without end takes no time that records need."""
+        now = time.monotonic()
+        if self._asked is None or (self._asked.done() and now - self._asked_at >= _MADE_SECONDS):
+            self._asked, self._asked_at = asyncio.create_task(self._made_metrics()), now
         return await asyncio.shield(self._asked)
 
-    async def _made_metrics(self) -> str:
+    async def _made_metrics(self) -> bytes:
         envoys = "" if self._envoy is None else await self._envoy.metrics()
-        return exposition(self._families()) + envoys
+        return (exposition(self._families()) + envoys).encode()
 
     def _families(self) -> list[Family]:
         kept = [Family(instrument, {(): value}, {}) for instrument, value in self._counts()]

@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from mcp_extproc.address import TcpAddress, names_this_machine
-from mcp_extproc.telemetry.collector.http_server import HttpServer
+from mcp_extproc.telemetry.collector.http_server import HttpServer, answer
 from mcp_extproc.telemetry.prometheus import CONTENT_TYPE
 
 PATH: Final = "/metrics"
@@ -29,7 +29,7 @@ class Scrape:
         metrics: as text.
     """
 
-    def __init__(self, address: TcpAddress, metrics: Callable[[], Awaitable[str]]) -> None:
+    def __init__(self, address: TcpAddress, metrics: Callable[[], Awaitable[bytes]]) -> None:
         self._address = address
         self._metrics = metrics
         application = web.Application()
@@ -56,15 +56,10 @@ class Scrape:
         """Serve no longer."""
         await self._server.stop()
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         if self._address.is_loopback and not names_this_machine(request.headers.get("host", "")):
             raise web.HTTPForbidden(text="Metrics are for this machine: use localhost or a loopback address.\n")
-        return exposed(await self._metrics())
+        return await answer(request, await self._metrics(), CONTENT_TYPE)
 
     async def _elsewhere(self, _: web.Request) -> web.Response:
         raise web.HTTPNotFound(text=f"Metrics are at {PATH}.\n")
-
-
-def exposed(text: str) -> web.Response:
-    """Metrics as Prometheus is answered."""
-    return web.Response(body=text.encode(), headers={"content-type": CONTENT_TYPE})

@@ -66,8 +66,8 @@ async def serving(*, has_metrics: bool = False, metrics_address: str | None = No
         Collected(listen="unix:/nowhere", resource={}, page=at, metrics_address=metrics_address), told.append
     )
 
-    async def metrics() -> str:
-        return "mcp_gateway_requests_total 1\n"
+    async def metrics() -> bytes:
+        return b"mcp_gateway_requests_total 1\n"
 
     await page.start(metrics if has_metrics else None, Workers(lambda report: None, time.time))
     try:
@@ -223,6 +223,16 @@ async def test_nobody_else_may_have_it_pass_anything_on(headers: dict[str, str],
             assert response.status in (403, 405)
             assert "access-control-allow-headers" not in response.headers
     assert len(asked) == (status == 200)
+
+
+async def test_attack_what_is_shown_is_not_made_for_each_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as served:
+        monkeypatch.setattr(server, "SHOWN_SECONDS", 60.0)
+        before = await served.get("state")
+        served.page.show(CALL)
+        assert await served.get("state") == before
+        monkeypatch.setattr(server, "SHOWN_SECONDS", 0.0)
+        assert len(msgspec.json.decode((await served.get("state"))[1])["calls"]) == 1
 
 
 async def test_attack_bodies_that_never_come_keep_nobody_away(monkeypatch: pytest.MonkeyPatch) -> None:

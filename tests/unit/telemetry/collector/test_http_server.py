@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from mcp_extproc.telemetry.collector import http_server
-from mcp_extproc.telemetry.collector.http_server import HttpServer
+from mcp_extproc.telemetry.collector.http_server import HttpServer, answer
 from tests.support.waiting import eventually
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -18,14 +20,18 @@ LARGE = 8 << 20
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[int]:
+async def serving(take: Callable[[asyncio.WriteTransport], object] = lambda transport: None) -> AsyncIterator[int]:
     """The port of a server whose answers are larger than what the system holds for who does not read."""
 
-    async def answer(_: web.Request) -> web.Response:
-        return web.Response(body=bytes(LARGE))
+    body = bytes(LARGE)
+
+    async def large(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        take(request.transport)
+        return await answer(request, body, "text/plain")
 
     application = web.Application()
-    application.router.add_get("/", answer)
+    application.router.add_get("/", large)
     server = HttpServer(application, 0.1)
     port = await server.start(host="127.0.0.1", port=0)
     try:
@@ -34,21 +40,21 @@ async def serving() -> AsyncIterator[int]:
         await server.stop()
 
 
-async def asked(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 10)
-    writer.write(GET)
-    return reader, writer
+@contextmanager
+def connected(port: int, start: bytes = GET) -> Iterator[None]:
+    """Four who read nothing."""
+    with ExitStack() as stack:
+        for _ in range(4):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            connection.sendall(start)
+        yield
 
 
 async def is_answered(port: int) -> bool:
-    reader, writer = await asked(port)
-    try:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            return len(await reader.readexactly(LARGE)) == LARGE
-        return False
-    finally:
-        writer.close()
+    with suppress(aiohttp.ClientError):
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/") as response:
+            return len(await response.read()) == LARGE
+    return False
 
 
 @pytest.fixture(autouse=True)
@@ -60,10 +66,27 @@ async def test_attack_who_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     """Prometheus, for one, comes from elsewhere, and so may others."""
     monkeypatch.setattr(http_server, "UNREAD_SECONDS", 0.05)
     async with serving() as port:
-        hostile = [await asked(port) for _ in range(4)]
-        await eventually(lambda: is_answered(port), "somebody else is answered")
-        for _, writer in hostile:
-            writer.close()
+        with connected(port):
+            await eventually(lambda: is_answered(port), "somebody else is answered")
+
+
+async def test_attack_of_an_answer_little_is_held() -> None:
+    """Whoever asks and does not read gets no copy of his own."""
+    transports: list[asyncio.WriteTransport] = []
+
+    def held() -> list[int]:
+        return [size for transport in transports if (size := transport.get_write_buffer_size())]
+
+    async with serving(transports.append) as port:
+        with connected(port):
+            sizes = await eventually(held, "all wait", until=lambda found: len(found) == 4)
+    assert max(sizes) < LARGE // 16
+
+
+async def test_a_head_alone() -> None:
+    async with serving() as port, aiohttp.ClientSession() as http, http.head(f"http://127.0.0.1:{port}/") as response:
+        assert (response.status, response.headers["content-length"]) == (200, str(LARGE))
+        assert await response.read() == b""
 
 
 async def test_who_reads_slowly_but_reads_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,8 +99,5 @@ async def test_attack_who_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or sends half a request."""
     monkeypatch.setattr(http_server, "SILENT_SECONDS", 0.05)
     async with serving() as port:
-        hostile = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
-        hostile[0][1].write(GET[:-4])
-        await eventually(lambda: is_answered(port), "somebody else is answered")
-        for _, writer in hostile:
-            writer.close()
+        with connected(port, b""), connected(port, GET[:-4]):
+            await eventually(lambda: is_answered(port), "somebody else is answered")

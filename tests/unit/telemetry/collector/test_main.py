@@ -17,9 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mcp_extproc.telemetry import _pb as pb
 from mcp_extproc.telemetry.audit_file import AuditFileError
+from mcp_extproc.telemetry.collector import main
 from mcp_extproc.telemetry.collector.main import Collector
 from mcp_extproc.telemetry.collector.spec import AuditTo, Collected, Export
 from mcp_extproc.telemetry.instruments import AUDIT_LOST
+from mcp_extproc.telemetry.prometheus import exposition
+from mcp_extproc.telemetry.totals import Family
 from tests.support.otlp_receiver import Received, over_grpc, over_http, plain
 from tests.support.processes import free_port
 from tests.support.waiting import eventually
@@ -168,3 +171,24 @@ def test_what_it_is_told_survives_json() -> None:
         listen="unix:/a", resource=RESOURCE, traces=Export("http://c", True, {"a": "b"}), audit_file=AuditTo("/b", 1, 2)
     )
     assert msgspec.json.decode(msgspec.json.encode(told), type=Collected) == told
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(60.0, 1), (0.0, 5)])
+async def test_attack_metrics_are_not_made_for_each_who_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, count: int
+) -> None:
+    """They may be many, and the audit is written by the same process."""
+    made = []
+
+    def counted(families: Sequence[Family]) -> str:
+        made.append(families)
+        return exposition(families)
+
+    monkeypatch.setattr(main, "exposition", counted)
+    monkeypatch.setattr(main, "_MADE_SECONDS", seconds)
+    address = f"127.0.0.1:{free_port()}"
+    async with collecting(tmp_path, metrics_address=address), aiohttp.ClientSession() as http:
+        for _ in range(5):
+            async with http.get(f"http://{address}/metrics") as response:
+                assert response.status == 200
+    assert len(made) == count
