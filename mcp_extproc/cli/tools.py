@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _TOOL_ERROR = 3
 
+_CUT = 1000
+"""Most characters of what a server says beside a tool's result, which is shown whole: as ``--json`` shows all."""
+
 
 def is_url(ctx: click.Context, param: click.Parameter, url: str) -> str:
     """Check an argument that is a URL.
@@ -86,7 +89,7 @@ def tools(url: str, headers: list[tuple[str, str]], timeout: float, as_json: boo
     except Failed as error:
         _fail(error, as_json)
     for sentence in _told(missing):
-        warn(printable(sentence))
+        warn(printable(_cut(sentence)))
     with standard_output():
         if as_json:
             _print_line(b'{"tools":[' + b",".join(bytes(tool.raw) for tool in found) + b"]}")
@@ -159,7 +162,7 @@ def _fail(error: Failed, as_json: bool) -> NoReturn:
     if as_json and error.error is not None:
         with standard_output():
             _print_members({"error": error.error})
-    complain(printable(str(error)))  # on one line: a server's words are in it
+    complain(printable(_cut(str(error))))  # on one line: a server's words are in it
     sys.exit(1)
 
 
@@ -174,8 +177,12 @@ def _print_table(found: Sequence[Tool]) -> None:
         table.add_column(column, overflow="fold")
     for tool in found:
         first, _, _ = tool.description.strip().partition("\n")
-        table.add_row(*(escape(text) for text in (tool.name, described(tool.schema), first)))
+        table.add_row(*(escape(_cut(text)) for text in (tool.name, described(tool.schema), first)))
     Console().print(table)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _CUT else f"{text[:_CUT]}…"
 
 
 def _print_result(result: Members) -> None:

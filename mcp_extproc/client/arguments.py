@@ -7,9 +7,13 @@ text stands for: whether the arguments are valid is the server's to say.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
+
+MAX_ALTERNATIVES: Final = 256
+"""Schemas that are looked at for one argument. A server may write a million, and refer to them from each."""
 
 
 class DoesNotFit(ValueError):
@@ -51,7 +55,7 @@ def described(schema: Mapping[str, Any]) -> str:
     >>> described({"properties": {"path": {"type": "string"}, "lines": {"type": "integer"}}, "required": ["path"]})
     'path=string [lines=integer]'
     """
-    required = _list(schema.get("required"))
+    required = {name for name in _list(schema.get("required")) if isinstance(name, str)}
     found = []
     for name, of_one in _object(schema.get("properties")).items():
         types = sorted(_types(of_one, schema) - {"null"})
@@ -155,10 +159,10 @@ def _items(schema: object, root: Mapping[str, Any]) -> Iterator[object]:
 def _alternatives(schema: object, root: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The schemas of which a value has to fit one, or all. References are followed, each once: they may lead in a circle."""
     found: list[Mapping[str, Any]] = []
-    waiting = [schema]
+    waiting = deque([schema])
     seen = set()
-    while waiting:
-        one = waiting.pop(0)
+    while waiting and len(found) < MAX_ALTERNATIVES:
+        one = waiting.popleft()
         if id(one) in seen or not isinstance(one, dict):
             continue
         seen.add(id(one))
@@ -166,7 +170,7 @@ def _alternatives(schema: object, root: Mapping[str, Any]) -> Sequence[Mapping[s
         if isinstance(reference := one.get("$ref"), str):
             waiting.append(_at(reference, root))
         for keyword in ("anyOf", "oneOf", "allOf"):
-            waiting += _list(one.get(keyword))
+            waiting += _list(one.get(keyword))[:MAX_ALTERNATIVES]
     return found
 
 

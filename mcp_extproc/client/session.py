@@ -29,7 +29,7 @@ from mcp_extproc.mcp.sse import EventTooLarge, SseParser
 from mcp_extproc.mcp.transport import JSON, JSON_OR_SSE, SSE, media_type
 
 MAX_BYTES: Final = 64 << 20
-"""Of an answer, or of an event."""
+"""Of an answer, of an event, or of all pages of a list."""
 
 MAX_PAGES: Final = 1000
 """Of a list: a server may have no end of them."""
@@ -115,12 +115,15 @@ class Session:
             Failed: they could not be read.
         """
         found: list[Tool] = []
-        cursor = None
+        cursor, size = None, 0
         for _ in range(MAX_PAGES):
             result = await self._request(methods.TOOLS_LIST.name, {} if cursor is None else {"cursor": cursor})
             entries = jsontext.elements_of(result["tools"]) if "tools" in result else None
             if entries is None:
                 raise Failed(f"{self._url} answered with no list of tools")
+            size += sum(map(len, result.values()))
+            if size > MAX_BYTES:
+                raise Failed(f"{self._url} has more than {MAX_BYTES >> 20} MiB of tools")
             found += [tool for tool in map(_tool, entries) if tool is not None]
             self.missing |= _missing(result)
             cursor = jsontext.text_in(result, "nextCursor")

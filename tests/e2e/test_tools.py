@@ -11,6 +11,7 @@ from aiohttp import web
 from click.testing import CliRunner, Result
 
 from mcp_extproc.cli import cli
+from mcp_extproc.client import session
 from tests.e2e.conftest import StartGateway
 from tests.support.processes import free_port
 from tests.support.scripted import ScriptedServer, answer, as_event, raw, tool
@@ -131,3 +132,31 @@ async def test_nobody_is_there(alpha: ScriptedServer) -> None:
     assert (done.exit_code, "Connection refused" in done.stderr) == (1, True), done.stderr
     for url in ("alpha", "ftp://localhost/mcp", "http://", "http://localhost:x/mcp"):
         assert (await run("tools", url)).exit_code == 2
+
+
+async def test_attack_a_list_without_end(alpha: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it together is bounded, not each page alone."""
+    monkeypatch.setattr(session, "MAX_BYTES", 100_000)
+    pages = []
+
+    async def lists(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        pages.append(message)
+        return answer(message, result={"tools": [tool("x" * 30_000)], "nextCursor": "more"})
+
+    alpha.on["tools/list"] = lists
+    result = await run("tools", alpha.url)
+    assert (result.exit_code, result.stdout, 1 < len(pages) < 10) == (1, "", True)
+    assert "has more than 0 MiB of tools" in result.stderr
+
+
+async def test_attack_what_a_server_says_at_length_is_cut(alpha: ScriptedServer) -> None:
+    alpha.pages = [[tool("t" * 5000, description="d" * 50_000)]]
+    listed = await run("tools", alpha.url)
+    assert (listed.exit_code, len(listed.stdout) < 20_000, "d…" in listed.stdout) == (0, True, True)
+
+    async def refuses(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        return answer(message, error={"code": "c" * 50_000, "message": "m" * 50_000})
+
+    alpha.on["tools/list"] = refuses
+    refused = await run("tools", alpha.url)
+    assert (refused.exit_code, len(refused.stderr) < 2000, "m…" in refused.stderr) == (1, True, True)

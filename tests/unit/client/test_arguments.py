@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.client.arguments import DoesNotFit, arguments_of, described
+from mcp_extproc.client.arguments import MAX_ALTERNATIVES, DoesNotFit, arguments_of, described
 
 SCHEMA: dict[str, Any] = {
     "$defs": {"size": {"anyOf": [{"$ref": "#/$defs/size"}, {"type": "number"}]}},
@@ -87,6 +87,17 @@ def test_a_schema_is_a_server_s_and_may_be_anything() -> None:
     schemas: tuple[dict[str, Any], ...] = ({"properties": []}, {"required": 5, "properties": {"a": {"type": {}}}})
     for schema in schemas:
         assert arguments_of(["a=x"], schema) == '{"a":"x"}'
+
+
+def test_attack_a_schema_with_a_million_alternatives() -> None:
+    """To which each argument refers. What is behind the first few is the server's to judge."""
+    many = {"anyOf": [*({"type": "string"} for _ in range(MAX_ALTERNATIVES * 4)), {"type": "integer"}]}
+    schema = {"properties": {"a": {"$ref": "#/$defs/many"}}, "$defs": {"many": many}}
+    assert described(schema) == "[a=string]"
+    chain: dict[str, Any] = {"type": "integer"}
+    for _ in range(MAX_ALTERNATIVES * 4):
+        chain = {"allOf": [chain]}
+    assert described({"properties": {"a": chain}}) == "[a=any]"
 
 
 def test_arguments_are_described_by_their_types() -> None:
