@@ -145,11 +145,11 @@ class Collector:
         self._credentials = credentials
         self._address = parse_address(told.listen)
         self._since = time.time_ns()
-        self._senders: list[Sender[bytes]] = []
+        self._senders: list[Sender] = []
         self._transports: list[transport.Transport] = []
         self._file: AuditFile | None = None
-        self._spans: Sender[bytes] | None = None
-        self._audit: Sender[bytes] | None = None
+        self._spans: Sender | None = None
+        self._audit: Sender | None = None
         self._scrape: Scrape | None = None
         self._send_metrics: Callable[[], Awaitable[None]] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -247,7 +247,7 @@ class Collector:
 
         return take
 
-    def _sender(self, export: Export, method: str) -> Sender[bytes]:
+    def _sender(self, export: Export, method: str) -> Sender:
         from mcp_extproc.telemetry.collector import otlp
 
         resource, to = otlp.resource_of(self._told.resource), self._transport(export, method)
@@ -327,7 +327,7 @@ class Collector:
             await send()
 
 
-def _takes_events(sender: Sender[bytes]) -> TakesEvents:
+def _takes_events(sender: Sender) -> TakesEvents:
     from mcp_extproc.telemetry.collector import otlp
 
     def take(name: str, started: int, attributes: dict[str, Any], context: SpanContext | None) -> None:

@@ -47,6 +47,10 @@ _OF_ONE_REQUEST: Final = frozenset({
 """Attributes whose values are hardly ever the same twice."""
 
 
+_MAX_KEPT: Final = 128
+"""Characters of a value that is written but once. Clients may send thousands of longer ones."""
+
+
 def resource_of(attributes: Mapping[str, str]) -> Resource:
     """The resource, with the version of the gateway and of the SDK."""
     return Resource.create({"service.version": __version__, **attributes})
@@ -116,9 +120,13 @@ def record(name: str, started: int, attributes: Mapping[str, Any], context: Span
 
 def _attributes(number: int, attributes: Mapping[str, Any]) -> bytes:
     return b"".join([
-        (_new_attribute if name in _OF_ONE_REQUEST else _attribute)(number, name, value)
+        (_new_attribute if name in _OF_ONE_REQUEST or _is_long(value) else _attribute)(number, name, value)
         for name, value in attributes.items()
     ])  # fmt: skip
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, str) and len(value) > _MAX_KEPT
 
 
 def _new_attribute(number: int, name: str, value: Any) -> bytes:

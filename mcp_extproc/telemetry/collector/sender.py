@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import islice
-from typing import Final, Generic, TypeVar
-
-T = TypeVar("T")
+from typing import Final
 
 MAX_QUEUED: Final = 16_384
+MAX_QUEUED_BYTES: Final = 32 << 20
+"""Most items have less than 1 KiB; clients' URIs have up to 32."""
+
 MAX_BATCH: Final = 2_048
+MAX_BATCH_BYTES: Final = 2 << 20
+"""gRPC's servers take 4 MiB, unless told otherwise: what is more would be refused whole."""
 
 
-class Sender(Generic[T]):
+class Sender:
     """Sends what is put into it, in batches.
 
     Args:
@@ -24,24 +26,27 @@ class Sender(Generic[T]):
     """
 
     def __init__(
-        self, export: Callable[[Sequence[T]], Awaitable[bool]], seconds: float, most: int = MAX_QUEUED
+        self, export: Callable[[Sequence[bytes]], Awaitable[bool]], seconds: float, most: int = MAX_QUEUED
     ) -> None:
         self._export = export
         self._seconds = seconds
         self._most = most
-        self._queue: deque[T] = deque()
+        self._queue: deque[bytes] = deque()
+        self._bytes = 0
+        """Of what is queued."""
         self._full = asyncio.Event()
         self._sending = asyncio.Lock()
         self.sent = 0
         self.lost = 0
 
-    def put(self, item: T) -> None:
+    def put(self, item: bytes) -> None:
         """Have it sent."""
-        if len(self._queue) >= self._most:
+        if len(self._queue) >= self._most or self._bytes + len(item) > MAX_QUEUED_BYTES:
             self.lost += 1
             return
         self._queue.append(item)
-        if len(self._queue) >= MAX_BATCH:
+        self._bytes += len(item)
+        if len(self._queue) >= MAX_BATCH or self._bytes >= MAX_BATCH_BYTES:
             self._full.set()
 
     async def run(self) -> None:
@@ -58,12 +63,25 @@ class Sender(Generic[T]):
     async def flush(self) -> None:
         """Send what is there now."""
         async with self._sending:
-            for _ in range(-(-len(self._queue) // MAX_BATCH)):
-                batch = [*islice(self._queue, MAX_BATCH)]
+            left = len(self._queue)
+            while left > 0:
+                batch = self._batch()
+                left -= len(batch)
                 arrived = await self._export(batch)
                 for _ in batch:  # not before: whoever is cancelled meanwhile has lost nothing
-                    self._queue.popleft()
+                    self._bytes -= len(self._queue.popleft())
                 if arrived:
                     self.sent += len(batch)
                 else:
                     self.lost += len(batch)
+
+    def _batch(self) -> list[bytes]:
+        """The first items of the queue: as many as go together, and at least one."""
+        batch: list[bytes] = []
+        size = 0
+        for item in self._queue:
+            size += len(item)
+            if batch and (len(batch) >= MAX_BATCH or size > MAX_BATCH_BYTES):
+                break
+            batch.append(item)
+        return batch
