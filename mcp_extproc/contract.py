@@ -73,6 +73,9 @@ TOOL_ERROR: Final = "tool_error"
 """In ``error_reason``: the result has ``isError``, in an answer that was read. As the OpenTelemetry conventions for MCP have
 it."""
 
+RESPONSE_METHOD: Final = "__jsonrpc_response"
+"""What stands for the method of a client's answer to a server."""
+
 SERVER_ERROR: Final = "server_error"
 """In ``error_reason``: the server answered with a JSON-RPC error, in an answer that was read."""
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from mcp_extproc.contract import SERVER_ERROR, SERVER_FAILED, TOOL_ERROR
+from mcp_extproc.contract import RESPONSE_METHOD, SERVER_ERROR, SERVER_FAILED, TOOL_ERROR
 from mcp_extproc.mcp.errors import INTERNAL_ERROR, INVALID_REQUEST
 from mcp_extproc.mcp.trace_context import RequestSpans, SpanContext
 
@@ -147,13 +147,14 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_request(self) -> bool:
         """Whether it brought a request or a notification of MCP, or something that was refused as one. Streams (GET) and ends
-        of sessions (DELETE) are none; nor are clients' responses, which have no method, or to policies one that begins with
-        an underscore; nor is a batch, whose messages have records of their own, nor what has another record."""
+        of sessions (DELETE) are none; nor are clients' responses, which have no method, or to policies
+        :data:`RESPONSE_METHOD`, unless they are refused, as a request that calls itself so is; nor is a batch, whose messages
+        have records of their own, nor what has another record."""
         if self.has_another or self.http_method != "POST" or (self.batch is not None and self.reason is None):
             return False
         if self.method is None:
             return self.reason is not None or not 200 <= self.status < 300
-        return not self.method.startswith("_")
+        return self.method != RESPONSE_METHOD or self.reason is not None
 
     @property
     def error_code(self) -> int | None:

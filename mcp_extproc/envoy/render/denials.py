@@ -10,7 +10,7 @@ from __future__ import annotations
 import orjson
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import ERROR_HEADER, NAMESPACE
+from mcp_extproc.contract import ERROR_HEADER, NAMESPACE, RESPONSE_METHOD
 from mcp_extproc.envoy._api.access_loggers_filters_cel_v3 import ExpressionFilter
 from mcp_extproc.envoy._api.config_accesslog_v3 import (
     AccessLogFilter,
@@ -37,7 +37,6 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
     ValueMatcher,
 )
 from mcp_extproc.envoy.render.typed import any_of, header, text_format
-from mcp_extproc.gateway.policy.preview import RESPONSE_METHOD
 from mcp_extproc.mcp import errors, transport
 
 _WAIT = "%RESP(RETRY-AFTER?X-RATELIMIT-RESET)%"

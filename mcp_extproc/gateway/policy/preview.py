@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mcp_extproc.contract import RESPONSE_METHOD as RESPONSE_METHOD
 from mcp_extproc.contract import SERVER_HEADER, SERVERS_HEADERS
 from mcp_extproc.gateway.decision import Preview
 from mcp_extproc.gateway.facts import NOTHING, RequestFacts
@@ -18,9 +19,6 @@ from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp import jsontext, methods
 from mcp_extproc.mcp.envelope import Message, Request, Response
 from mcp_extproc.mcp.names import MAX_NAME_CHARS, header_value
-
-RESPONSE_METHOD: Final = "__jsonrpc_response"
-"""What stands for the method of a client's answer to a server."""
 
 _METHOD: Final = "mcp-method"
 _MCP_HEADERS: Final = ("mcp-session-id", "mcp-protocol-version")
