@@ -21,6 +21,7 @@ from mcp_extproc.telemetry import log
 
 if TYPE_CHECKING:
     from mcp_extproc.run.standalone import StandaloneGateway
+    from mcp_extproc.telemetry.collector.spec import Collected
     from mcp_extproc.upstreams.probe import ServerStatus
 
 _LOG = log.logger("run")
@@ -38,12 +39,12 @@ async def announce(gateway: StandaloneGateway, as_json: bool) -> None:
         statuses = await probe(config, gateway.layout.upstreams, why)
     places = {one.name: place_of(gateway.url_of(one), one.told_headers) for one in endpoints(config)}
     url = gateway.url
-    status = gateway.status_url
+    status, collected = gateway.status_url, gateway.collected
     _tell(
         lambda: (
-            _print_json(url, status, places, statuses)
+            _print_json(url, status, collected, places, statuses)
             if as_json
-            else _print_table(config, url, status, places, statuses)
+            else _print_table(config, url, status, collected, places, statuses)
         )
     )
     starting = [status.name for status in statuses if status.state == "starting"]
@@ -69,11 +70,18 @@ def _tell(write: Callable[[], object]) -> None:
         log.event(_LOG, logging.WARNING, "not_announced", {"why": str(error)})
 
 
-def _print_json(url: str, status: str | None, places: Mapping[str, str], statuses: Sequence[ServerStatus]) -> None:
+def _print_json(
+    url: str,
+    status: str | None,
+    collected: Collected | None,
+    places: Mapping[str, str],
+    statuses: Sequence[ServerStatus],
+) -> None:
     virtual = {name: place for name, place in places.items() if name}
     told = {"url": url, "servers": [asdict(one) for one in statuses]}
     page = {} if status is None else {"status_page": status}
-    click.echo(json.dumps({**told, **page, **({"virtual_servers": virtual} if virtual else {})}))
+    sent = {} if collected is None or not (found := collected.destinations) else {"telemetry": found}
+    click.echo(json.dumps({**told, **page, **sent, **({"virtual_servers": virtual} if virtual else {})}))
 
 
 def _print_line(status: ServerStatus) -> None:
@@ -89,7 +97,12 @@ def _print_line(status: ServerStatus) -> None:
 
 
 def _print_table(
-    config: GatewayConfig, url: str, page: str | None, places: Mapping[str, str], statuses: Sequence[ServerStatus]
+    config: GatewayConfig,
+    url: str,
+    page: str | None,
+    collected: Collected | None,
+    places: Mapping[str, str],
+    statuses: Sequence[ServerStatus],
 ) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -113,9 +126,31 @@ def _print_table(
         console.print(
             f"Status page at [bold]{page}[/], or in a terminal: mcp-extproc top", highlight=False, soft_wrap=True
         )
+    if collected is not None and (sentence := destinations(collected, page)):
+        console.print(escape(sentence), highlight=False, soft_wrap=True)
     command = adding(shown(config), url)
     console.print(f"Add it to an agent:  {escape(command)}", highlight=False, soft_wrap=True)
     console.print("Ctrl-C ends it.", style="dim")
+
+
+def destinations(collected: Collected, page: str | None) -> str:
+    """Where traces, metrics, the access log and the audit go; empty where nothing is on. A variable may have turned it on, or
+    one that is misspelt not."""
+    found = collected.destinations
+    part = f" ({collected.ratio * 100:g} % of them)" if collected.ratio < 1 else ""
+    scraped = found.get("metrics_address")
+    if scraped is None and page is not None and collected.page is not None and collected.page.has_metrics:
+        scraped = page.removeprefix("http://").rstrip("/")
+    words = [
+        (f"traces{part} to", found.get("traces")),
+        ("metrics at", scraped and f"http://{scraped}/metrics"),
+        ("metrics to", found.get("metrics")),
+        ("access log to", found.get("logs")),
+        ("audit in", found.get("audit_file")),
+        ("audit to", found.get("audit")),
+    ]
+    sentence = ", ".join(f"{what} {where}" for what, where in words if where)
+    return sentence[:1].upper() + sentence[1:]
 
 
 def adding(endpoint: Endpoint, url: str) -> str:

@@ -148,6 +148,11 @@ class Collector:
         return None if self._process is None else self._process.pid
 
     @property
+    def told(self) -> Collected | None:
+        """What it does; ``None`` where nothing is on."""
+        return self._told
+
+    @property
     def received(self) -> int:
         """How many records have come from an Envoy of ours."""
         admin = self._layout.admin

@@ -41,6 +41,7 @@ from mcp_extproc.run.reports import Reports
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.collector.spec import Collected
 
 DRAIN_SECONDS = 5.0
 """Seconds for running calls when the gateway stops."""
@@ -157,6 +158,11 @@ class StandaloneGateway:
     def status_url(self) -> str | None:
         """Where people find the status page, if there is one."""
         return self._page.url
+
+    @property
+    def collected(self) -> Collected | None:
+        """What is told to whom; ``None`` where nothing is on."""
+        return self._collector.told
 
     @property
     def pids(self) -> dict[str, int]:

@@ -65,7 +65,7 @@ async def test_the_table_for_people(tmp_path: Path, alpha: ScriptedServer) -> No
     file = write(tmp_path, {
         "servers": {"alpha": {"url": alpha.url}, "gone": {"url": f"http://127.0.0.1:{dead}/mcp", "prefix": "g"}},
         "virtual_servers": {"few": {"headers": {"x-tenant": "acme"}, "servers": {"alpha": "all"}}},
-        "log": {"access": ""},
+        "log": {"access": ""}, "telemetry": {"metrics": {}}, "audit": {"file": "audit.jsonl"},
     }, "gateway.yaml")  # fmt: skip
     async with running(file, "--port", "0") as process:
         assert process.stdout is not None
@@ -84,6 +84,9 @@ async def test_the_table_for_people(tmp_path: Path, alpha: ScriptedServer) -> No
         url = re.search(r"Serving at (\S+)", text)
         assert url is not None
         assert f"Virtual server few at {url[1]}/few with x-tenant: acme\n" in text
+        page = re.search(r"Status page at (\S+),", text)
+        assert page is not None
+        assert f"\nMetrics at {page[1]}metrics, audit in {tmp_path}/audit.jsonl\n" in text
         assert "claude mcp add --transport http gateway http://localhost:" in text
         assert "\x1b" not in text
         process.send_signal(signal.SIGTERM)

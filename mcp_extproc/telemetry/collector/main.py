@@ -202,14 +202,16 @@ class Collector:
             assert isinstance(address, TcpAddress)
             self._scrape = Scrape(address, self._all_metrics)
             port = await self._scrape.start()
-            log.event(_LOG, logging.INFO, "metrics_served", {"address": str(TcpAddress(address.host, port))})
+            # A port that nobody has chosen has to be told of, also at a terminal.
+            level = logging.INFO if address.port else logging.WARNING
+            log.event(_LOG, level, "metrics_served", {"address": str(TcpAddress(address.host, port))})
         if reports is not None:
             self.workers.listen(reports)
         self._server = await als.serve(self._address, self._take, self._credentials)
         if self._page is not None:
             has_metrics = told.page is not None and told.page.has_metrics
             await self._page.start(self._all_metrics if has_metrics else None, self.workers)
-        log.event(_LOG, logging.INFO, "collecting", {"listen": told.listen})
+        log.event(_LOG, logging.INFO, "collecting", {"listen": told.listen, **told.destinations})
 
     async def stop(self) -> None:
         """End it. What it has is sent, for a few seconds."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import msgspec
 
 from mcp_extproc.telemetry.restarts import RestartCounts
@@ -19,6 +21,12 @@ class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str
     is_grpc: bool
     headers: dict[str, str]
+
+    @property
+    def host(self) -> str:
+        """The URL without its path, which may have a key in it."""
+        url = urlsplit(self.url)
+        return f"{url.scheme}://{url.netloc}"
 
 
 class AuditTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,3 +108,14 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Whether anybody gets metrics."""
         at_page = self.page is not None and self.page.has_metrics
         return self.metrics is not None or self.metrics_address is not None or at_page
+
+    @property
+    def destinations(self) -> dict[str, str]:
+        """Where all of it goes, as people may be told: each host, the address of metrics, the path of the audit."""
+        sent = {"traces": self.traces, "metrics": self.metrics, "logs": self.logs, "audit": self.audit}
+        found = {name: export.host for name, export in sent.items() if export is not None}
+        if self.metrics_address is not None and not self.metrics_address.endswith(":0"):  # which is another one then
+            found["metrics_address"] = self.metrics_address
+        if self.audit_file is not None:
+            found["audit_file"] = self.audit_file.path
+        return found

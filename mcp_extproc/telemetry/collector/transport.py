@@ -78,10 +78,8 @@ class Transport:
             self._attempt, self._close = _over_grpc(export, method)
         else:
             self._attempt, self._close = _over_http(export)
-        url = urlsplit(export.url)
         protocol = "grpc" if export.is_grpc else "http/protobuf"
-        # A path may have a key in it.
-        self._about = {"signal": _SIGNALS[method], "to": f"{url.scheme}://{url.netloc}", "protocol": protocol}
+        self._about = {"signal": _SIGNALS[method], "to": export.host, "protocol": protocol}
         self._fails = False
 
     async def send(self, request: bytes) -> bool:
