@@ -4,10 +4,10 @@ what it gets of each caller."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import ClassVar, Final
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Final, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from mcp_extproc.config.authentication import SCOPE, SafeUrl
 from mcp_extproc.config.base import Model
@@ -163,8 +163,12 @@ class _Client(Model):
     client_id: str = Field(min_length=1, max_length=256)
     """The client's name there."""
 
-    client_secret: SecretStr
+    client_secret: SecretStr | None = None
     """Its secret. Never printed."""
+
+    client_secret_file: str | None = Field(default=None, min_length=1)
+    """File with the secret, such as a mounted one; line breaks at its end are left out. It is read again when it changes. A
+    relative path starts in the directory that the gateway is started in. Either `client_secret` or `client_secret_file`."""
 
     scopes: tuple[str, ...] = ()
     """Scopes to ask for. Default: those that the authorization server gives by itself."""
@@ -178,10 +182,12 @@ class _Client(Model):
     ca: str | None = Field(default=None, min_length=1)
     """File of PEM CA certificates for an https `token_endpoint`. Default: the system's."""
 
+    _read: SecretStr | None = PrivateAttr(default=None)
+
     @field_validator("client_secret")
     @classmethod
-    def _not_empty(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value():
+    def _not_empty(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value():
             raise ValueError("is empty")
         return value
 
@@ -191,6 +197,24 @@ class _Client(Model):
         if not all(SCOPE.fullmatch(scope) for scope in value):
             raise ValueError("expected scopes, each of visible ASCII without quotes and backslashes")
         return value
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> _Client:
+        if (self.client_secret is None) == (self.client_secret_file is None):
+            raise ValueError("give either client_secret or client_secret_file")
+        return self
+
+    @property
+    def secret(self) -> str | None:
+        """Its secret; ``None`` as long as its file is not there."""
+        found = self.client_secret or self._read
+        return None if found is None else found.get_secret_value()
+
+    def with_secret(self, text: str) -> Self:
+        """A copy with what is in its file."""
+        copy = self.model_copy()
+        copy._read = SecretStr(text)
+        return copy
 
     @model_validator(mode="after")
     def _ca_of_tls(self) -> _Client:
@@ -278,6 +302,12 @@ class Credentials(Model):
     def own(self) -> HeaderCredential | QueryCredential | None:
         """The gateway's own credential that is sent as it is."""
         return self.header or self.query
+
+    @property
+    def clients(self) -> Mapping[str, ClientCredentials | TokenExchange]:
+        """The OAuth clients that the gateway is for this server, by their key."""
+        found = {"client_credentials": self.client_credentials, "token_exchange": self.token_exchange}
+        return {key: one for key, one in found.items() if one is not None}
 
     @property
     def of_callers(self) -> bool:

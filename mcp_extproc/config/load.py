@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from mcp_extproc.config.bounds import FILE_BYTES
+from mcp_extproc.config.client_secrets import client_secrets, secret_files, with_client_secrets
 from mcp_extproc.config.config_error import ConfigError, Problem, line_of
 from mcp_extproc.config.dialects import PLAIN, Dialect, dialect_of_file, plain_entry
 from mcp_extproc.config.hints import hints
@@ -59,6 +60,10 @@ class Loaded:
     """What was read of the text."""
     files: tuple[Path, ...] = ()
     """Other files that were read, with which the configuration changes."""
+
+    def is_same(self, other: Loaded) -> bool:
+        """Whether the source says the same, in its text and in files of which it has secrets."""
+        return self.text == other.text and client_secrets(self.config) == client_secrets(other.config)
 
     def require_servers(self) -> None:
         """Check that there is an endpoint to serve.
@@ -227,34 +232,36 @@ def _with_files(
 
     included, config = Included(environ, folder, lines), None
     problems: Sequence[Problem] = ()
+    files: Sequence[Path] = ()
     text = json.dumps(part(included.merge(data)))
     if len(text) > FILE_BYTES:
         included.problems.append(Problem(f"with the files that it includes, it {_TOO_LARGE}"))
     try:
-        config = None if included.problems else read_native(json.loads(text), name, environ)
+        config = None if included.problems else with_client_secrets(read_native(json.loads(text), name, environ), name)
     except ConfigError as error:
-        problems = error.problems
+        problems, files = error.problems, error.files
     # Outside the except block, so that nothing is chained.
     if config is None:
         found = [*included.problems, *map(included.as_written, problems)]
-        raise ConfigError(name, found, included.watched)
+        raise ConfigError(name, found, (*included.watched, *files))
     warnings = (*included.warnings, *hints(config))
-    return Loaded(config, warnings, "native", name, text, files=tuple(included.watched))
+    return Loaded(config, warnings, "native", name, text, files=(*included.watched, *secret_files(config)))
 
 
 def _native(data: Any, text: str, name: str, environ: Mapping[str, str], part: Part, *, is_json: bool) -> Loaded:
     problems: Sequence[Problem] = ()
+    files: Sequence[Path] = ()
     try:
-        config = read_native(data, name, environ)
+        config = with_client_secrets(read_native(data, name, environ), name)
     except ConfigError as error:
-        problems = error.problems
+        problems, files = error.problems, error.files
     # Outside the except block, so that nothing is chained.
     if problems:
         lines = _lines(text, is_json=is_json)
-        raise ConfigError(name, [replace(one, line=line_of(one.path, lines)) for one in problems])
+        raise ConfigError(name, [replace(one, line=line_of(one.path, lines)) for one in problems], files)
     warnings = list(hints(config))
     placed = _with_lines(warnings, _lines(text, is_json=is_json)) if warnings else ()
-    return Loaded(config, placed, "native", name, text, part=part)
+    return Loaded(config, placed, "native", name, text, part=part, files=secret_files(config))
 
 
 def _lines(text: str, *, is_json: bool = True) -> Mapping[str, int]:

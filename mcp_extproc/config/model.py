@@ -23,7 +23,7 @@ from mcp_extproc.config.authorization import Authorization
 from mcp_extproc.config.base import Model
 from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.config.config_error import PlacedError
-from mcp_extproc.config.credentials import Credentials, is_gateways
+from mcp_extproc.config.credentials import ClientCredentials, Credentials, TokenExchange, is_gateways
 from mcp_extproc.config.pass_through import PassThrough
 from mcp_extproc.config.patterns import matcher
 from mcp_extproc.config.policies import EnvoyConfig, Errors, Metadata, PerFilterConfig, RateLimit, RateLimitService
@@ -508,8 +508,7 @@ class Server(Model):
         own = self.credentials.own
         if own is not None and own.value is not None:
             headers.append(own.value.get_secret_value())
-        clients = (self.credentials.client_credentials, self.credentials.token_exchange)
-        headers += [client.client_secret.get_secret_value() for client in clients if client is not None]
+        headers += [client.secret for client in self.credentials.clients.values() if client.secret is not None]
         env = {name: value.get_secret_value() for name, value in self.env.items() if value is not None}
         path, _, query = ("", "", "") if self.command is not None else self.path_and_query.partition("?")
         of_url = (*secret_segments(path), *secret_variables(dict(parse_qsl(query))))
@@ -1026,6 +1025,13 @@ class GatewayConfig(Model):
         return self.envoy.policies == "all" and (
             bool(self.envoy.http_filters) or any(not limit.only_calls for limit in self.rate_limits)
         )
+
+    def with_client(self, name: str, key: str, client: ClientCredentials | TokenExchange) -> GatewayConfig:
+        """A copy in which a server has this OAuth client."""
+        server = self.servers[name]
+        credentials = server.credentials.model_copy(update={key: client})
+        server = server.model_copy(update={"credentials": credentials})
+        return self.model_copy(update={"servers": {**self.servers, name: server}})
 
     def with_sse(self, names: Collection[str]) -> GatewayConfig:
         """A copy in which these of the servers with ``transport: auto`` have ``sse``."""

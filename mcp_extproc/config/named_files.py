@@ -35,10 +35,10 @@ def named_files(config: GatewayConfig) -> Iterator[tuple[str, Path]]:
         own = server.credentials.own
         if own is not None and own.file is not None:
             yield field(["servers", name, "credentials", own.kind, "file"]), Path(own.file)
-        for key in ("client_credentials", "token_exchange"):
-            client = getattr(server.credentials, key)
-            if client is not None and client.ca is not None:
-                yield field(["servers", name, "credentials", key, "ca"]), Path(client.ca)
+        for key, client in server.credentials.clients.items():
+            for named, path in (("client_secret_file", client.client_secret_file), ("ca", client.ca)):
+                if path is not None:
+                    yield field(["servers", name, "credentials", key, named]), Path(path)
 
 
 def _named_by(authentication: Authentication) -> Iterator[tuple[tuple[str | int, ...], Path]]:

@@ -239,7 +239,7 @@ class LiveConfig:
             if self._directory is not None:
                 new.require_servers()
                 new = self._with_the_same_socket(new)
-            if new.text == self.served.text and not even_if_same:
+            if new.is_same(self.served) and not even_if_same:
                 return
             await self._take_up(new.with_sse(_still_sse(self.served, new)))
 
@@ -506,7 +506,7 @@ def _removing(rendered: Rendered) -> tuple[File, ...]:
 
 
 def _tell(before: Loaded, new: Loaded) -> None:
-    if new.text == before.text:
+    if new.is_same(before):
         log.event(_LOG, logging.INFO, "workers_replaced")
         return
     for warning in new.warnings:

@@ -169,6 +169,8 @@ class Exchanges:
     async def _asked(self, http: aiohttp.ClientSession, base: str, entry: CatalogEntry, subject: Subject) -> Granted:
         configured = entry.exchanging
         assert configured is not None
+        if configured.secret is None:
+            raise NotExchanged("was not asked: there is no client_secret_file", "configuration")
         parts = urlsplit(configured.token_endpoint)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = dict(_headers(configured, entry.name))
@@ -211,7 +213,7 @@ def _headers(configured: TokenExchange, server: str) -> Iterator[tuple[str, str]
     yield "accept", "application/json"
     if configured.basic:
         # Percent-encoded, as RFC 6749 section 2.3.1 has it; a space as what every reader takes for one.
-        words = (configured.client_id, configured.client_secret.get_secret_value())
+        words = (configured.client_id, configured.secret)
         pair = ":".join(quote(word, safe="") for word in words)
         yield AUTHORIZATION, f"Basic {base64.b64encode(pair.encode()).decode()}"
 
@@ -230,7 +232,7 @@ def _form(configured: TokenExchange, subject: Subject) -> Headers:
             if configured.basic
             else (
                 ("client_id", configured.client_id),
-                ("client_secret", configured.client_secret.get_secret_value()),
+                ("client_secret", configured.secret),
             )
         ),
     )

@@ -30,7 +30,7 @@ from mcp.server.mcpserver import MCPServer
 
 from tests.e2e.conftest import StartGateway
 from tests.support.authorization_server import AuthorizationServer, new_key
-from tests.support.gateway import TestClient
+from tests.support.gateway import TestClient, gateway_of
 from tests.support.login import Login
 from tests.support.processes import free_port
 from tests.support.run_command import announced, running, write
@@ -188,6 +188,28 @@ async def test_envoy_gets_a_token(start_own: StartGateway, alpha: ScriptedServer
         "grant_type": "client_credentials", "client_id": CLIENT, "client_secret": PLANTED, "scope": "a",
         "resource": alpha.url,
     }  # fmt: skip
+
+
+async def test_a_secret_in_a_file_that_changes(
+    alpha: ScriptedServer, beta: ScriptedServer, tokens: TokenServer, tmp_path: Path
+) -> None:
+    """Written in place: Envoy gets the other one, and with it a token."""
+    file = tmp_path / "secret"
+    file.write_text("of yesterday\n")
+    server = by_client(alpha, tokens)
+    del server["credentials"]["client_credentials"]["client_secret"]
+    server["credentials"]["client_credentials"]["client_secret_file"] = str(file)
+    document = {"servers": {"alpha": server, "beta": {"url": beta.url}}, "listen": {"port": free_port()}}
+    async with gateway_of(write(tmp_path, document, "gateway.yaml"), {}) as gateway:
+        session = await gateway.initialize()
+        assert (
+            "was not asked: Envoy has no token for it" in (await gateway.call(session, "alpha__echo")).error["message"]
+        )
+        file.write_text(f"{PLANTED}\n")
+        await eventually(
+            lambda: gateway.call(session, "alpha__echo"), "its own secret", until=lambda found: "result" in found.json
+        )
+    assert [asked["client_secret"] for asked in tokens.asked if asked["client_secret"] != "of yesterday"] == [PLANTED]
 
 
 async def test_without_a_token_the_server_is_not_asked(
@@ -472,12 +494,17 @@ async def test_planted_secrets_are_found_nowhere(
     mounted = tmp_path / "mounted"
     mounted.write_text(f"{PLANTED}-file")
     mounted.chmod(0o600)
+    client, gamma = tmp_path / "client", exchanging(alpha, tokens)
+    client.write_text(PLANTED)
+    client.chmod(0o600)
+    del gamma["credentials"]["token_exchange"]["client_secret"]
+    gamma["credentials"]["token_exchange"]["client_secret_file"] = str(client)
     own = {"name": "x-key", "file": str(mounted), "prefix": "Key "}
     document = {
         "servers": {
             "alpha": by_client(alpha, tokens, "${PLANTED}"),
             "beta": {"url": beta.url, "credentials": {"header": own, "forward": [{"name": "x-token"}]}},
-            "gamma": exchanging(alpha, tokens, "${PLANTED}"),
+            "gamma": gamma,
         },
         "authentication": AUTHENTICATION,
         "log": {"level": "debug", "access": str(tmp_path / "access.log")},
@@ -496,7 +523,7 @@ async def test_planted_secrets_are_found_nowhere(
                 assert not planted.search(text)
             files = [*files_below(Path(folder)), *files_below(tmp_path)]
             having = {path for path in files if planted.search(path.read_bytes())}
-            assert {path.name for path in having} == {"mounted", "mcp-secret-alpha.json"}
+            assert {path.name for path in having} == {"mounted", "client", "mcp-secret-alpha.json"}
             assert {stat.S_IMODE(path.stat().st_mode) for path in having} == {0o600}
             process.send_signal(signal.SIGINT)
             async with asyncio.timeout(PATIENCE):

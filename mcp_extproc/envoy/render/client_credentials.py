@@ -95,7 +95,9 @@ def file_of(server: str) -> str:
 def secrets(config: GatewayConfig) -> Iterator[tuple[str, Mapping[str, Any], str]]:
     """The files that have the secrets: name, content, and the secret in it. Only their owner may read them."""
     for name, one in of_servers(config):
-        value = one.client_secret.get_secret_value()
+        value = one.secret
+        if value is None:
+            continue
         secret = {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             "name": _secret_of(name),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mcp_extproc.config import loads
+from mcp_extproc.config import ConfigError, Loaded, loads
 from mcp_extproc.config.credentials import PASSED_HEADERS, RESERVED_HEADERS
-from mcp_extproc.config.named_files import named_files
+from mcp_extproc.config.named_files import missing_files, named_files
+from mcp_extproc.config.writing import written
 from mcp_extproc.gateway import headers
 from tests.unit.config.support import error_of, native, server
 
@@ -35,6 +36,47 @@ def test_a_credential_of_the_gateways_own() -> None:
 def test_a_file_is_named_and_not_opened() -> None:
     config = native(credentials("query: {name: key, file: /run/secrets/none}"))
     assert list(named_files(config)) == [("servers.a.credentials.query.file", Path("/run/secrets/none"))]
+
+
+@pytest.mark.parametrize("kind", ["client_credentials", "token_exchange"])
+def test_a_clients_secret_is_in_a_file(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "secret"
+    client = f"token_endpoint: https://idp.example/token, client_id: g, client_secret_file: {file}"
+    text = f"{credentials(f'{kind}: {{{client}}}')}\nauthentication: {{oauth: {OAUTH}}}"
+
+    def read() -> Loaded:
+        return loads(text, "gateway.yaml", {})
+
+    place = f"servers.a.credentials.{kind}.client_secret_file"
+    # Where it is only checked it need not be there.
+    loaded = read()
+    assert (loaded.config.servers["a"].credentials.clients[kind].secret, loaded.files) == (None, (file,))
+    assert [one.path for one in missing_files(loaded.config)] == [place]
+    file.write_text("k3y-9fA1\n")
+    loaded = read()
+    server = loaded.config.servers["a"]
+    assert (server.credentials.clients[kind].secret, server.secrets) == ("k3y-9fA1", ("k3y-9fA1",))
+    assert "k3y-9fA1" not in repr(loaded) + str(loaded.config) + written(loaded.config, {}).text()
+    assert written(loaded.config, {}).data["servers"]["a"]["credentials"][kind]["client_secret_file"] == str(file)
+    file.write_text("another-9fA1")
+    assert read().config != loaded.config
+    file.write_text("\n")
+    with pytest.raises(ConfigError) as caught:
+        read()
+    [problem] = caught.value.problems
+    assert str(problem) == f"line 1, {place}: the file is empty: write the credential into it"
+    assert caught.value.files == (file,)
+
+
+OAUTH = "{resource: 'https://g.example/mcp', issuers: [{issuer: 'https://idp.example'}]}"
+
+
+@pytest.mark.parametrize("given", ["", ", client_secret: a, client_secret_file: /b"])
+def test_a_client_has_one_secret(given: str) -> None:
+    client = f"token_endpoint: https://idp.example/token, client_id: g{given}"
+    assert error_of(credentials(f"client_credentials: {{{client}}}")) == (
+        "gateway.yaml: servers.a.credentials.client_credentials: give either client_secret or client_secret_file"
+    )
 
 
 def test_what_a_server_gets_of_callers() -> None:
