@@ -193,6 +193,14 @@ spec:
       protectedResourceMetadata: {resource: "https://gw.example/scopes"}
     extAuth:
       grpc: {backendRefs: [{name: secured, group: gateway.envoyproxy.io, kind: Backend}]}
+      contextExtensions:
+      - {name: route, value: tokens}
+      - {name: tenant, type: ValueRef, valueRef: {group: "", kind: ConfigMap, name: told, key: tenant}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: told}
+data: {tenant: acme}
 ---
 apiVersion: aigateway.envoyproxy.io/v1beta1
 kind: MCPRoute
@@ -426,6 +434,7 @@ async def test_services_that_let_requests_in(tmp_path: Path, monkeypatch: pytest
             await _asked_by_route(stage)
     assert {*asked} == {("/check/mcp", user) for user in ("alice", "bob", None)}
     assert {path for path, _ in secured.asked} == {"/scopes"}
+    assert secured.contexts == [{"route": "tokens", "tenant": "acme"}] * len(secured.asked)
 
 
 async def _asked_by_route(stage: Stage) -> None:

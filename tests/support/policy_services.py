@@ -140,6 +140,8 @@ class Callers:
     """Takes the request's headers."""
     asked: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     """Path and headers."""
+    contexts: list[Mapping[str, str]] = field(default_factory=list)
+    """What Envoy's configuration says besides, where it is asked over gRPC."""
     authority: Authority | None = None
     """Of its certificate, if it uses TLS."""
     grpc_port: int = 0
@@ -182,6 +184,7 @@ class Callers:
         assert request.attributes.request.http is not None
         asked = request.attributes.request.http
         self.asked.append((asked.path, dict(asked.headers)))
+        self.contexts.append(dict(request.attributes.context_extensions))
         verdict = self.judge(asked.headers)
         headers = [
             HeaderValueOption(header=HeaderValue(key=name, value=value)) for name, value in verdict.headers.items()

@@ -5,9 +5,10 @@ Source: envoyproxy/gateway ``api/v1alpha1`` (Backend, APIKeyAuth, ExtAuth, JWT).
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from http import HTTPStatus
+from typing import Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.kubernetes.gateway_api import LocalReference, Reference, SecretReference
@@ -182,11 +183,45 @@ class HttpExtAuth(GrpcExtAuth):
     path_override: str | None = None
     headers_to_backend: Items[str] = ()
 
+    @model_validator(mode="after")
+    def _one_path(self) -> HttpExtAuth:
+        if self.path is not None and self.path_override is not None:
+            raise ValueError("only one of path or pathOverride can be specified")
+        return self
+
 
 class BodyToExtAuth(Section):
     """Whether it gets the body."""
 
     max_request_bytes: int = Field(ge=1)
+
+
+class ValueReference(LocalReference):
+    """A value of a ConfigMap or Secret."""
+
+    key: str
+
+
+class ContextExtension(Section):
+    """A value that it gets with each question."""
+
+    name: str
+    type: Literal["Value", "ValueRef"] = "Value"
+    value: str | None = None
+    value_ref: ValueReference | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> ContextExtension:
+        given = (self.value is not None, self.value_ref is not None)
+        if given != (self.type == "Value", self.type == "ValueRef"):
+            raise ValueError("Exactly one of value or valueRef must be set with correct type.")
+        return self
+
+
+_ERRORS: Final = frozenset(
+    status.value for status in HTTPStatus if status.value >= HTTPStatus.BAD_REQUEST and status not in (418, 425, 451)
+)
+"""Those that Envoy Gateway takes."""
 
 
 class ExtAuth(Section):
@@ -196,12 +231,27 @@ class ExtAuth(Section):
     http: HttpExtAuth | None = None
     headers_to_ext_auth: Items[str] = ()
     body_to_ext_auth: BodyToExtAuth | None = None
-    context_extensions: Any = None
+    context_extensions: Items[ContextExtension] = ()
     fail_open: bool = False
     status_on_error: int | None = None
+    """One that Envoy can answer, which are those of errors."""
     timeout: Seconds | None = None
     recompute_route: bool = False
     include_route_metadata: bool = False
+
+    @field_validator("context_extensions")
+    @classmethod
+    def _once(cls, value: tuple[ContextExtension, ...]) -> tuple[ContextExtension, ...]:
+        if len({one.name for one in value}) != len(value):
+            raise ValueError("a name is listed twice")
+        return value
+
+    @field_validator("status_on_error")
+    @classmethod
+    def _of_an_error(cls, value: int | None) -> int | None:
+        if value is not None and value not in _ERRORS:
+            raise ValueError("expected the status of an error, such as 503")
+        return value
 
     @model_validator(mode="after")
     def _one(self) -> ExtAuth:

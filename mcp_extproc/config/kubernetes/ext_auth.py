@@ -9,6 +9,7 @@ from typing import Any, Final
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.config.kubernetes.attached import AttachedRoute
 from mcp_extproc.config.kubernetes.backends import Place, place_of
+from mcp_extproc.config.kubernetes.documents import FieldPath
 from mcp_extproc.config.kubernetes.envoy_gateway import ExtAuth, GrpcExtAuth, HttpExtAuth
 from mcp_extproc.config.kubernetes.gateway_api import Reference
 from mcp_extproc.config.kubernetes.reading import Reading
@@ -22,7 +23,6 @@ _DEFAULT_SECONDS: Final = 10.0
 
 _FILTER_CONFIG: Final = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
 _OFF: Final = {"@type": _FILTER_CONFIG, "disabled": True}
-_ON: Final = {"@type": _FILTER_CONFIG, "config": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ def ext_auth(reading: Reading, routes: Sequence[AttachedRoute]) -> Gates:
     filters: list[dict[str, Any]] = []
     clusters: list[dict[str, Any]] = []
     by_route = {}
+    everywhere: dict[str, Any] = {}
     for route in routes:
         asked = _asked(route)
         if asked is None:
@@ -55,11 +56,14 @@ def ext_auth(reading: Reading, routes: Sequence[AttachedRoute]) -> Gates:
         filters += own
         clusters.append(_cluster(name, place, http2=key == "grpc"))
         reading.comes_from(["envoy"], route.document, _PLACE)
+        context = _context(reading, route, asked)
         if route.at:
-            by_route[route.at[-1]] = {one["name"]: dict(_ON) for one in own}
+            by_route[route.at[-1]] = {one["name"]: _on(context if one["name"] == name else {}) for one in own}
+            everywhere |= {one["name"]: dict(_OFF) for one in own}
+        elif context:
+            everywhere[name] = context
     if not filters:
         return Gates({}, {})
-    everywhere = {name: dict(_OFF) for own in by_route.values() for name in own}
     envoy: dict[str, Any] = {"http_filters_before": filters, "clusters": clusters}
     return Gates(envoy | ({"typed_per_filter_config": everywhere} if everywhere else {}), by_route)
 
@@ -73,8 +77,13 @@ def _refuse(reading: Reading, route: AttachedRoute, message: str, *within: str |
 
 
 def _check(reading: Reading, route: AttachedRoute, asked: ExtAuth) -> None:
-    if asked.context_extensions:
-        _refuse(reading, route, "is not supported: leave it out", "contextExtensions")
+    if asked.context_extensions and asked.grpc is None:
+        _refuse(
+            reading,
+            route,
+            "Envoy tells them to services with gRPC alone: ask by `grpc`, or leave it out",
+            "contextExtensions",
+        )
     if asked.include_route_metadata:
         _refuse(reading, route, "is not supported: routes have no metadata here; leave it out", "includeRouteMetadata")
     if asked.recompute_route:
@@ -99,6 +108,36 @@ def _place(reading: Reading, route: AttachedRoute, key: str, service: GrpcExtAut
     if place is not None and place.tls is not None and "client_key_inline" in place.tls:
         _refuse(reading, route, "leads to a service with a clientCertificateRef, which is not supported here", *within)
     return place
+
+
+def _on(context: dict[str, Any]) -> dict[str, Any]:
+    return {"@type": _FILTER_CONFIG, "config": context}
+
+
+def _context(reading: Reading, route: AttachedRoute, asked: ExtAuth) -> dict[str, Any]:
+    """What the service is told with each question; empty where that is nothing. Envoy shows it to its operators."""
+    told: dict[str, str] = {}
+    for index, one in enumerate(asked.context_extensions):
+        place: FieldPath = [*_PLACE, "contextExtensions", index]
+        value = one.value
+        if one.value_ref is not None:
+            reference = one.value_ref
+            if reference.kind == "Secret":
+                _refuse(
+                    reading, route, "expected a ConfigMap: what is told would stand in Envoy's configuration, for all to read"
+                    " who read that", *place[len(_PLACE):], "valueRef", "kind",
+                )  # fmt: skip
+            elif (reference.group, reference.kind) not in (("", "ConfigMap"), ("v1", "ConfigMap")):
+                _refuse(reading, route, "expected a ConfigMap", *place[len(_PLACE) :], "valueRef", "kind")
+            else:
+                value = reading.config_map(route.document, [*place, "valueRef"], reference.name, reference.key)
+        told[one.name] = value or ""
+    if not told:
+        return {}
+    return {
+        "@type": f"{_TYPES}.filters.http.ext_authz.v3.ExtAuthzPerRoute",
+        "check_settings": {"context_extensions": told},
+    }
 
 
 def _cleaning(name: str, asked: ExtAuth) -> list[dict[str, Any]]:

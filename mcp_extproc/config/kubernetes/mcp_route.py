@@ -140,7 +140,7 @@ class ProtectedResourceMetadata(Section):
     resource: str = Field(min_length=1)
     resource_name: str | None = Field(default=None, max_length=256)
     scopes_supported: Items[str] = Field(default=(), max_length=32)
-    resource_signing_alg_values_supported: Items[str] = Field(default=(), max_length=16)
+    resource_signing_alg_values_supported: Items[str] = Field(default=(), min_length=1, max_length=16)
     resource_documentation: str | None = None
     resource_policy_uri: str | None = None
 

@@ -12,6 +12,14 @@ TO_BACKEND = {"name": "authz", "group": "gateway.envoyproxy.io", "kind": "Backen
 HTTP: dict[str, Any] = {"http": {"backendRefs": [TO_BACKEND]}}
 
 
+GRPC: dict[str, Any] = {"grpc": {"backendRefs": [TO_BACKEND]}}
+
+
+def of_value(kind: str, key: str = "k") -> dict[str, Any]:
+    reference = {"group": "", "kind": kind, "name": kind[0].lower(), "key": key}
+    return {"name": "a", "type": "ValueRef", "valueRef": reference}
+
+
 def asking(name: str = "r", path: str = "/mcp", **ext_auth: Any) -> dict[str, Any]:
     return route(name=name, path=path, securityPolicy={"extAuth": ext_auth})
 
@@ -56,6 +64,24 @@ def test_a_service_over_grpc() -> None:
     assert "typed_extension_protocol_options" in cluster
 
 
+def test_what_the_service_is_told() -> None:
+    """Of the one route's filter, or of each route's own."""
+    told = [{"name": "tenant", "value": "acme"}, of_value("ConfigMap")]
+    others = [backend(), backend("authz"), config_map(k="v")]
+    per_route = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute",
+        "check_settings": {"context_extensions": {"tenant": "acme", "a": "v"}},
+    }
+    config = quiet(asking(**GRPC, contextExtensions=told), *others).config
+    assert config.envoy.typed_per_filter_config == {"ext-auth": per_route}
+    several = [asking(**GRPC, contextExtensions=told), asking("open", "/open", **GRPC)]
+    config = quiet(*several, *others).config
+    found = [
+        config.virtual_servers[name].typed_per_filter_config[f"ext-auth/{name}"]["config"] for name in ("r", "open")
+    ]
+    assert found == [per_route, {}]
+
+
 def test_headers_of_the_service_go_to_servers() -> None:
     """Clients can't write them, unless the service looks at what they write."""
     http = {"backendRefs": [TO_BACKEND], "headersToBackend": ["x-user", "X-Token", "authorization"]}
@@ -78,6 +104,11 @@ def test_what_has_no_effect() -> None:
 @pytest.mark.parametrize(
     ("documents", "problem"),
     [
+        ([asking(**HTTP, statusOnError=299)], ".statusOnError: expected the status of an error, such as 503"),
+        (
+            [asking(http=HTTP["http"] | {"path": "/a", "pathOverride": "/b"})],
+            ".http: only one of path or pathOverride can be specified",
+        ),
         ([asking(**HTTP)], ".http.backendRefs[0].name: names the Backend default/authz"),
         (
             [asking(grpc={"backendRefs": [TO_BACKEND, TO_BACKEND]}), backend("authz")],
@@ -91,7 +122,26 @@ def test_what_has_no_effect() -> None:
             ],
             ".http.backendRefs[0]: leads to a service with a clientCertificateRef",
         ),
-        ([asking(**HTTP, contextExtensions=[{"name": "a"}]), backend("authz")], ".contextExtensions: is not supported"),
+        (
+            [asking(**HTTP, contextExtensions=[{"name": "a", "value": "b"}]), backend("authz")],
+            ".contextExtensions: Envoy tells them to services with gRPC alone",
+        ),
+        (
+            [asking(**GRPC, contextExtensions=[{"name": "a"}]), backend("authz")],
+            ".contextExtensions[0]: Exactly one of value or valueRef must be set with correct type.",
+        ),
+        (
+            [asking(**GRPC, contextExtensions=[{"name": "a", "value": "b"}] * 2), backend("authz")],
+            ".contextExtensions: a name is listed twice",
+        ),
+        (
+            [asking(**GRPC, contextExtensions=[of_value("Secret")]), backend("authz"), secret(k="v")],
+            ".contextExtensions[0].valueRef.kind: expected a ConfigMap: what is told would stand in Envoy's configuration",
+        ),
+        (
+            [asking(**GRPC, contextExtensions=[of_value("ConfigMap")]), backend("authz")],
+            ".contextExtensions[0].valueRef: names the ConfigMap default/c, and there is no such document",
+        ),
         ([asking(**HTTP, timeout="soon"), backend("authz")], ".timeout: expected a duration"),
         (
             [asking(http={"backendRefs": [TO_BACKEND], "headersToBackend": ["host"]}), backend("authz")],
@@ -123,7 +173,8 @@ def test_a_service_with_tls() -> None:
     """By its Backend, and by a policy that wins over it; at a Unix socket, too."""
 
     def cluster(**spec: Any) -> Any:
-        documents = [backend(), backend("authz", **spec), config_map(**{"ca.crt": PEM})]
+        authorities = [config_map(**{"ca.crt": PEM})] if "caCertificateRefs" in spec.get("tls", {}) else []
+        documents = [backend(), backend("authz", **spec), *authorities]
         [found] = quiet(asking(grpc={"backendRef": TO_BACKEND}), *documents).config.envoy.clusters
         return found
 
