@@ -32,6 +32,7 @@ MIRRORED = {"bench": "bench", "conformance": "tests/conformance"}
 
 ASPECTS = {
     "cli/test_cli.py": "cli/__init__.py",
+    "config/kubernetes/test_properties.py": "config/kubernetes/translate.py",
     "config/test_secrets.py": "config/load.py",
     "extproc/http2/test_floods.py": "extproc/http2/connection.py",
     "extproc/http2/test_flow_control.py": "extproc/http2/connection.py",

@@ -150,7 +150,7 @@ _HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(\d{1,
 
 def _of_service(reading: Reading, document: Document, path: FieldPath, name: str, port: int | None) -> Place | None:
     key = f"{name}.{document.namespace}"
-    found = reading.documents.get("Service", document.namespace, name)
+    found = reading.mentioned("Service", document.namespace, name)
     resolved, named = reading.resolve.get(key), port
     if resolved is not None:
         match = _HOST_AND_PORT.fullmatch(resolved)

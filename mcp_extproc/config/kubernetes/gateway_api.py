@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.kubernetes.objects import Items, Metadata, Name, Object, Port, Section
@@ -169,17 +169,24 @@ class ConfigMap(DataObject):
 class ServicePort(Section):
     """Of a Service."""
 
-    model_config = ConfigDict(extra="ignore")
+    meaningless = frozenset({"nodePort", "protocol", "targetPort"})
 
     port: Port
     name: str | None = None
     app_protocol: str | None = None
 
 
-class ServiceSpec(Section):
-    """Of a Service. What it says about pods has no meaning here."""
+_OF_CLUSTERS: Final = frozenset({
+    "allocateLoadBalancerNodePorts", "clusterIP", "clusterIPs", "externalIPs", "externalTrafficPolicy", "healthCheckNodePort",
+    "internalTrafficPolicy", "ipFamilies", "ipFamilyPolicy", "loadBalancerClass", "loadBalancerIP", "loadBalancerSourceRanges",
+    "publishNotReadyAddresses", "selector", "sessionAffinity", "sessionAffinityConfig", "trafficDistribution",
+})  # fmt: skip
 
-    model_config = ConfigDict(extra="ignore")
+
+class ServiceSpec(Section):
+    """Of a Service. What it says about pods and how a cluster reaches them has no meaning here."""
+
+    meaningless = _OF_CLUSTERS
 
     type: str = "ClusterIP"
     external_name: str | None = None

@@ -22,6 +22,7 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     _warned: set[str] = field(default_factory=set)
+    _named: set[str] = field(default_factory=set)
     _origins: dict[str, tuple[Document, tuple[str | int, ...]]] = field(default_factory=dict)
 
     def refuse(self, document: Document, path: FieldPath, message: str) -> None:
@@ -44,6 +45,17 @@ class Reading:
                 if document not in besides:
                     self.warn(document, [], f"has no effect: {because}")
 
+    def unnamed(self, *kinds: str) -> None:
+        """Note that documents of these kinds do nothing, as no other one names them: one warning for each kind. Clusters are
+        full of Secrets."""
+        for kind in kinds:
+            found = sorted((one for one in self.documents.of_kind(kind) if str(one) not in self._named), key=str)
+            if not found:
+                continue
+            first, *others = found
+            so = "".join(f", {one.namespace}/{one.name} (line {one.lines['']})" for one in others)
+            self.warn(first, [], f"has no effect: no document that is read names it{so and f'; nor{so[1:]}'}")
+
     def comes_from(self, native: FieldPath, document: Document, path: FieldPath) -> None:
         """Note where a part of the configuration comes from."""
         self._origins[field_path(native)] = document, tuple(path)
@@ -63,10 +75,17 @@ class Reading:
     ) -> Document | None:
         """The document that a field names. If there is none, that is a problem."""
         where = namespace or document.namespace
-        found = self.documents.get(kind, where, name)
+        found = self.mentioned(kind, where, name)
         if found is None and not self.documents.is_broken(kind, where, name):
             hint = self.documents.hint(kind, where, name) or ": add it"
             self.refuse(document, path, f"names the {kind} {where}/{name}, and there is no such document{hint}")
+        return found
+
+    def mentioned(self, kind: str, namespace: str, name: str) -> Document | None:
+        """A document of this name, if there is one."""
+        found = self.documents.get(kind, namespace, name)
+        if found is not None:
+            self._named.add(str(found))
         return found
 
     def is_local(self, document: Document, path: FieldPath, namespace: str | None) -> bool:

@@ -147,6 +147,7 @@ def _server(reading: Reading, one: _Registered, route: Document) -> dict[str, An
         reference = spec.ca_cert_secret_ref
         ca = reading.secret(registration, ["spec", "caCertSecretRef", "name"], reference.name, reference.key)
     if spec.credential_ref is not None:
+        reading.mentioned("Secret", registration.namespace, spec.credential_ref.name)
         reading.warn(
             registration,
             ["spec", "credentialRef"],

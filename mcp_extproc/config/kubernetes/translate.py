@@ -49,6 +49,7 @@ def read_documents(text: str, name: str, environ: Mapping[str, str], resolve: Ma
     reading = Reading(documents, Values(environ), resolve)
     data = _native(reading)
     warn_of_policies(reading)
+    reading.unnamed("Backend", "Gateway", "Service", "Secret", "ConfigMap")
     problems = documents.problems + reading.problems
     if not problems:
         try:

@@ -7,7 +7,17 @@ import pytest
 from mcp_extproc.config import ConfigError, loads
 from mcp_extproc.config.kubernetes.documents import RESTRICTING, Documents
 from mcp_extproc.config.yaml_text import YamlDocument
-from tests.unit.config.kubernetes.support import backend, document, error_of, load, route, text_of, to_backend
+from tests.unit.config.kubernetes.support import (
+    backend,
+    config_map,
+    document,
+    error_of,
+    load,
+    route,
+    secret,
+    text_of,
+    to_backend,
+)
 
 
 def problems_of(*documents: dict[str, Any]) -> list[str]:
@@ -145,6 +155,39 @@ def test_null_is_absent_and_what_kubernetes_writes_is_not_read() -> None:
     written = route(headers=None, securityPolicy=None)
     written["metadata"] |= {"uid": "1", "creationTimestamp": None, "labels": {"a": "b"}, "managedFields": []}
     assert load(written | {"status": {"conditions": []}}, backend()).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "meant"),
+    [("metadata", "anotations", "annotations"), ("spec", "externalname", "externalName"), ("spec", "Ports", "ports")],
+)
+def test_a_slip_beside_what_kubernetes_writes_is_an_error(where: str, key: str, meant: str) -> None:
+    """Without the annotation, a placeholder would be sent as the credential; without the port, plain HTTP be spoken."""
+    ports = [{"port": 80, "protocol": "TCP", "targetPort": 8080, "nodePort": 30000}]
+    spec = {
+        "type": "ExternalName",
+        "externalName": "b.example",
+        "ports": ports,
+        "selector": {"a": "b"},
+        "clusterIP": "None",
+    }
+    there = document("Service", "v1", "b", spec)
+    there["metadata"] |= {"labels": {"a": "b"}, "resourceVersion": "7", "uid": "8"}
+    named = route(backendRefs=[{"name": "b", "port": 80}])
+    assert load(named, there).warnings == ()
+    wrong = there | {where: there[where] | {key: {}}}
+    with pytest.raises(ConfigError, match=f"Service default/b {where}.{key}: unknown key, did you mean {meant}"):
+        load(named, wrong)
+
+
+def test_documents_that_nothing_names_are_named() -> None:
+    """In one sentence for each kind: clusters are full of Secrets."""
+    others = [secret("t", token="x"), config_map("kube-root-ca.crt"), secret("u", token="x"), backend("b")]
+    assert list(load(route(), backend(), *others).warnings) == [
+        "line 43, Backend default/b: has no effect: no document that is read names it",
+        "line 23, Secret default/t: has no effect: no document that is read names it; nor default/u (line 36)",
+        "line 30, ConfigMap default/kube-root-ca.crt: has no effect: no document that is read names it",
+    ]
 
 
 def test_values_are_not_repeated_in_errors() -> None:

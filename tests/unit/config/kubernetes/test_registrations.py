@@ -230,6 +230,7 @@ def test_what_is_disabled_is_left_out() -> None:
     assert [warning.partition(", ")[2] for warning in loaded.warnings] == [
         "MCPServerRegistration default/b spec.state: is Disabled: the server is left out",
         "MCPVirtualServer default/v spec.tools[0]: has no effect: MCPServerRegistration default/b is disabled",
+        "Service default/b: has no effect: no document that is read names it",
     ]
 
 
@@ -405,6 +406,7 @@ def test_what_has_no_effect_is_named() -> None:
         "MCPGatewayExtension default/e spec.logLevel",
         "MCPGatewayExtension default/e spec.sessionStore",
         "MCPGatewayExtension default/e spec.maxBodyBytes",
+        "ConfigMap default/c",
     ]
 
 

@@ -114,7 +114,7 @@ def test_the_listeners_host_counts_where_the_route_has_none() -> None:
 
 def test_paths_queries_and_credentials() -> None:
     def server(**more: Any) -> Server:
-        return quiet(route(backendRefs=to_backend(**more)), backend(), secret(apiKey=KEY)).config.servers["a"]
+        return load(route(backendRefs=to_backend(**more)), backend(), secret(apiKey=KEY)).config.servers["a"]
 
     of_secret = {"secretRef": {"name": "s"}}
     assert server(path="/x").url == "http://a.example:8080/x"
