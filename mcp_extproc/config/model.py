@@ -461,6 +461,12 @@ class Server(Model):
             raise ValueError("an endpoint is listed twice")
         return self
 
+    @property
+    def written_headers(self) -> tuple[str, ...]:
+        """Names, in lower case, of the headers that its requests may get by what is configured for it."""
+        names = (*self.headers, *(target for _, target in self.credentials.targets()))
+        return tuple(dict.fromkeys(name.lower() for name in names))
+
     @model_validator(mode="after")
     def _nothing_is_sent_twice(self) -> Server:
         names = {name.lower() for name in self.headers}

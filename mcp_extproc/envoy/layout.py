@@ -121,6 +121,8 @@ class Layout:
     """A bridge that somebody else runs, with the commands of stdio servers; by default the gateway's own has them."""
     secrets: Path | None = None
     """Folder of files with secrets of ours that Envoy reads, as it sees it; ``None`` where it reads none."""
+    takes_long_expressions: bool = False
+    """Whether Envoy takes regular expressions of any length: by default one's program has 100 instructions at most."""
 
     @property
     def stdio_bridge(self) -> Address:

@@ -13,6 +13,7 @@ from mcp_extproc.config.authorization import KINDS
 from mcp_extproc.config.credentials import AUTHORIZATION, TokenExchange
 from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.gateway.credentials import OfCallers, OwnCredential, digest, of_callers
+from mcp_extproc.gateway.headers import left_to_routes
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.gateway.request import NOTHING_CARRIED, Carried, Headers, RequestHead, Subject
 from mcp_extproc.gateway.tokens import subject_of
@@ -45,6 +46,8 @@ class CatalogEntry:
     """Seconds."""
     untrusted: bool
     """Whether all that it sends is read and checked."""
+    left_to_route: tuple[str, ...]
+    """Headers of clients that its route in Envoy removes (:func:`mcp_extproc.gateway.headers.left_to_routes`)."""
 
     @property
     def path(self) -> str:
@@ -227,6 +230,7 @@ def _entry(name: str, server: Server) -> CatalogEntry:
         tools=server.tools.allowing(),
         discovery_timeout=server.discovery_timeout,
         untrusted=server.untrusted,
+        left_to_route=left_to_routes(server.written_headers),
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Final
+
 import orjson
 
 from mcp_extproc.address import Address
@@ -27,8 +30,9 @@ from mcp_extproc.envoy.render.typed import envoy_address
 
 def bootstrap(config: GatewayConfig, layout: Layout) -> Bootstrap:
     """A complete Envoy in front of the gateway."""
+    layout = replace(layout, takes_long_expressions=True)
     return Bootstrap(
-        layered_runtime=_runtime() if layout.admin is not None and layout.collector is not None else None,
+        layered_runtime=_runtime(),
         admin=_admin(layout.admin) if layout.admin is not None else None,
         overload_manager=overload_manager(config.overload),
         static_resources=BootstrapStaticResources(
@@ -65,9 +69,18 @@ def upstreams_only(config: GatewayConfig, layout: Layout, service: Address) -> B
 
 
 def _runtime() -> LayeredRuntime:
-    """What its admin interface may change: whether records are sent for the status page. Always there, as Envoy reads it only
-    when it starts."""
-    return LayeredRuntime(layers=[RuntimeLayer(name="admin", admin_layer=RuntimeLayerAdminLayer())])
+    """What Envoy itself has otherwise by default, and what its admin interface may change: whether records are sent for the
+    status page, among others. Envoy reads it only when it starts."""
+    return LayeredRuntime(
+        layers=[
+            RuntimeLayer(name="mcp", static_layer={"re2.max_program_size.error_level": _MAX_INSTRUCTIONS}),
+            RuntimeLayer(name="admin", admin_layer=RuntimeLayerAdminLayer()),
+        ]
+    )
+
+
+_MAX_INSTRUCTIONS: Final = 2000
+"""Of a regular expression's program, in any configuration that this Envoy gets."""
 
 
 def _admin(address: Address) -> Admin:

@@ -135,7 +135,7 @@ def cluster_alone(name: str, server: Server, headers: Mapping[str, str]) -> Clus
         name="envoy.filters.http.header_mutation",
         typed_config=any_of(HeaderMutationFilter(mutations=Mutations(request_mutations=added))),
     )
-    options.http_filters = [credentials, *upstream_headers.filters()[-1:]] if added else []
+    options.http_filters = [credentials, upstream_headers.CODEC] if added else []
     cluster = _cluster(name, server, [LocalityLbEndpoints(lb_endpoints=_replicas(server))], options)
     cluster.transport_socket = tls.to_server(name, server, None) if server.uses_tls else None
     if not _all_static(_hosts(server)):
@@ -147,13 +147,21 @@ def cluster_alone(name: str, server: Server, headers: Mapping[str, str]) -> Clus
 def _of_server(name: str, server: Server, layout: Layout) -> list[Cluster]:
     if not server.is_bridged:
         repair = _repair(name, server, layout, _hosts(server))
-        options = _http_options(server, repair_host(name))
-        options.http_filters[:0] = client_credentials.filters(name, server, layout)
+        options = _http_options(server)
+        options.http_filters = [
+            *client_credentials.filters(name, server, layout),
+            *_answer_filters(name, server, layout),
+        ]
         return [_at_addresses(cluster_name(name), server, options, _tls(name, server, layout), repair)]
     if server.command is not None:
         return [_bridged(name, server, layout, layout.stdio_bridge)]
     options = _http_options(server)
-    options.http_filters = upstream_headers.filters(_without(CONNECTION_HEADER))
+    options.http_filters = [
+        _without(CONNECTION_HEADER),
+        upstream_headers.NO_FAILURES,
+        upstream_headers.passing(layout),
+        upstream_headers.CODEC,
+    ]
     itself = _at_addresses(cluster_name(f"{name}{OVER_SSE}"), server, options, _tls(name, server, layout))
     itself.lb_policy = ClusterLbPolicy.RING_HASH
     return [_bridged(name, server, layout, layout.bridge), itself]
@@ -209,26 +217,30 @@ def _at_addresses(
     return cluster
 
 
-def _http_options(server: Server, repairs: str | None = None) -> HttpProtocolOptions:
+def _http_options(server: Server) -> HttpProtocolOptions:
     explicit = HttpProtocolOptionsExplicitHttpConfig()
     if server.http2:
         explicit.http2_protocol_options = Http2ProtocolOptions(connection_keepalive=resilience.http2_keepalive(server))
     else:
         explicit.http_protocol_options = Http1ProtocolOptions()
-    has_login = server.credentials.pass_through
     return HttpProtocolOptions(
         common_http_protocol_options=CommonHttpProtocolOptions(
             idle_timeout=seconds(server.connection_idle_timeout),
             max_requests_per_connection=server.max_requests_per_connection,
         ),
         explicit_http_config=explicit,
-        http_filters=upstream_headers.filters(
-            *([documents.narrowed()] if has_login else []),
-            lost_sessions.marking(),
-            repairs=repairs,
-            challenges=has_login,
-        ),
     )
+
+
+def _answer_filters(name: str, server: Server, layout: Layout) -> list[HttpFilter]:
+    """Of a server's cluster, in which the repair listener is, too. Responses meet them from the end."""
+    has_login = server.credentials.pass_through
+    return [
+        *([documents.narrowed()] if has_login else []),
+        lost_sessions.doubted(repair_host(name)),
+        upstream_headers.passing(layout, challenges=has_login),
+        upstream_headers.CODEC,
+    ]
 
 
 def _bridge(server: Server, bridge: OurAddress) -> LbEndpoint:

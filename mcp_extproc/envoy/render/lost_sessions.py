@@ -7,7 +7,7 @@ the examples of the TypeScript SDK.
 
 from __future__ import annotations
 
-from mcp_extproc.contract import DOUBTFUL_KEY, LOST_HEADER, MESSAGE_TIMEOUT, RESPONSE_HEADERS
+from mcp_extproc.contract import DOUBTFUL_KEY, FAILURE_HEADER, LOST_HEADER, MESSAGE_TIMEOUT, RESPONSE_HEADERS
 from mcp_extproc.envoy._api.config_core_v3 import GrpcService, GrpcServiceEnvoyGrpc, HeaderValue
 from mcp_extproc.envoy._api.config_route_v3 import HeaderMatcher
 from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
@@ -15,22 +15,49 @@ from mcp_extproc.envoy._api.filters_http_ext_proc_v3 import (
     HeaderForwardingRules,
 )
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
-from mcp_extproc.envoy._api.type_matcher_v3 import HttpResponseStatusCodeMatchInput, ListStringMatcher, StringMatcher
+from mcp_extproc.envoy._api.type_matcher_v3 import (
+    HttpRequestHeaderMatchInput,
+    HttpResponseHeaderMatchInput,
+    HttpResponseStatusCodeMatchInput,
+    ListStringMatcher,
+    StringMatcher,
+)
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import RegexMatcher, RegexMatcherGoogleRe2
 from mcp_extproc.envoy._api.xds_type_matcher_v3 import StringMatcher as XdsStringMatcher
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER
-from mcp_extproc.envoy.render import matching
+from mcp_extproc.envoy.render import matching, upstream_headers
 from mcp_extproc.envoy.render.arrangements import EXT_PROC, response_alone
+from mcp_extproc.envoy.render.matching import Case
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
 from mcp_extproc.gateway.relay.lost_sessions import STATUSES
 
 
-def marking() -> HttpFilter:
-    """For the cluster of a server, behind what removes the server's own headers of this name."""
+def doubted(repairs: str) -> HttpFilter:
+    """For the cluster of a server, behind what removes the server's own headers of the name that marks a lost session.
+
+    Args:
+        repairs: the host by which the cluster has the repair listener, too.
+    """
+    cases = matching.for_responses_where(_forged(repairs), _may_be_lost())
+    return HttpFilter(name="mcp_doubted", typed_config=any_of(cases))
+
+
+def _may_be_lost() -> Case:
     statuses = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex="|".join(STATUSES))
     may_be = matching.has("status", HttpResponseStatusCodeMatchInput(), XdsStringMatcher(safe_regex=statuses))
-    looking = matching.for_responses_where(may_be, EXT_PROC, _processor())
-    return HttpFilter(name="mcp_lost_session", typed_config=any_of(looking))
+    return Case(may_be, EXT_PROC, _processor())
+
+
+def _forged(repairs: str) -> Case:
+    anything = RegexMatcher(google_re2=RegexMatcherGoogleRe2(), regex=".*")
+    reported = matching.has(
+        "failure", HttpResponseHeaderMatchInput(header_name=FAILURE_HEADER), XdsStringMatcher(safe_regex=anything)
+    )
+    # The request gets the host of the endpoint once that is chosen, which is after the first look at the matcher. What
+    # comes with the response has to be first, or it would decide too early.
+    by_us = matching.has("host", HttpRequestHeaderMatchInput(header_name=":authority"), XdsStringMatcher(exact=repairs))
+    forged = matching.all_of(reported, matching.negation(by_us))
+    return Case(forged, "envoy.filters.http.header_mutation", upstream_headers.without_failure())
 
 
 def _processor() -> ExternalProcessor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from mcp_extproc.envoy._api.common_matching_v3 import ExtensionWithMatcher
 from mcp_extproc.envoy._api.filters_common_matcher_action_v3 import SkipFilter
 from mcp_extproc.envoy._api.filters_http_composite_v3 import Composite, ExecuteFilterAction
@@ -92,20 +94,32 @@ def skipped_if(predicate: Predicate, name: str, filter: Message) -> ExtensionWit
     )
 
 
-def for_responses_where(predicate: Predicate, name: str, filter: Message) -> ExtensionWithMatcher:
-    """An HTTP filter that runs for a response where this is true, and sees nothing of the request.
+class Case(NamedTuple):
+    """Responses, and the HTTP filter that runs for them."""
+
+    predicate: Predicate
+    """About the response, in each of its branches: Envoy decides as soon as it can."""
+    name: str
+    """The extension's."""
+    filter: Message
+    """Its configuration."""
+
+
+def for_responses_where(*cases: Case) -> ExtensionWithMatcher:
+    """The HTTP filter of the first case that a response is. It sees nothing of the request.
 
     Envoy's composite filter makes it only then. One that is skipped is made for each request all the same.
-
-    Args:
-        predicate: about the response, in each of its branches: Envoy decides as soon as it can.
-        name: the extension's.
-        filter: its configuration.
     """
-    run = ExecuteFilterAction(typed_config=extension(name, filter))
-    on_match = MatcherOnMatch(action=TypedExtensionConfig(name="run", typed_config=any_of(run)))
-    matched = MatcherMatcherListFieldMatcher(predicate=predicate, on_match=on_match)
+    matched = [
+        MatcherMatcherListFieldMatcher(predicate=case.predicate, on_match=_running(case.name, case.filter))
+        for case in cases
+    ]
     return ExtensionWithMatcher(
         extension_config=extension("envoy.filters.http.composite", Composite()),
-        xds_matcher=Matcher(matcher_list=MatcherMatcherList(matchers=[matched])),
+        xds_matcher=Matcher(matcher_list=MatcherMatcherList(matchers=matched)),
     )
+
+
+def _running(name: str, filter: Message) -> MatcherOnMatch:
+    run = ExecuteFilterAction(typed_config=extension(name, filter))
+    return MatcherOnMatch(action=TypedExtensionConfig(name="run", typed_config=any_of(run)))

@@ -72,8 +72,7 @@ def act_on(route: Route, server: Server, length: str) -> None:
         server: its own.
         length: name of the second visit's filter that restores content-length.
     """
-    own = (*server.headers, *(target for _, target in server.credentials.targets()))
-    names = (*_OF_EACH_CALL, *(name.lower() for name in own))
+    names = (*_OF_EACH_CALL, *server.written_headers)
     mutations = [
         upstream_headers.without(upstream_headers.elsewhere(headers.FAMILIES)),
         *(OneMutation(remove=name) for name in headers.STRIPPED),

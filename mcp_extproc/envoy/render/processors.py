@@ -70,6 +70,7 @@ from mcp_extproc.envoy._api.xds_type_matcher_v3 import StringMatcher as XdsStrin
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout
 from mcp_extproc.envoy.render.arrangements import EXT_PROC, REQUEST_ALONE
 from mcp_extproc.envoy.render.matching import (
+    Case,
     Predicate,
     all_of,
     for_responses_where,
@@ -191,7 +192,7 @@ def reading(layout: Layout) -> ExtensionWithMatcher:
             _says(StringMatcher(exact=READS_ALL)),
         ),
     )
-    return for_responses_where(is_read, EXT_PROC, processor)
+    return for_responses_where(Case(is_read, EXT_PROC, processor))
 
 
 def vetting(layout: Layout, more_namespaces: Sequence[str]) -> ExtensionWithMatcher:
@@ -294,11 +295,11 @@ def retries(layout: Layout) -> RetryPolicy | None:
 
 
 _NOT_SENT = (
-    "accept-encoding", "content-length", "date", "server", "x-envoy-upstream-service-time",
-    "x-forwarded-proto", "x-request-id",
+    "accept-encoding", "content-length", "x-envoy-upstream-service-time", "x-forwarded-proto", "x-request-id",
 )  # fmt: skip
-"""Headers that the worker does not read, and need not see to remove them (:data:`mcp_extproc.gateway.headers.UNSEEN`).
-Without them the headers of similar requests are identical, so known ones need not be parsed again."""
+"""Headers that the worker does not read, and need not see to remove them (:func:`mcp_extproc.gateway.headers.removed`).
+Without them the headers of similar requests are identical, so known ones need not be parsed again. (A response's `date` and
+`server` are removed before, by its cluster, and Envoy's own are written later.)"""
 
 
 def _what_the_worker_sees(layout: Layout) -> HeaderForwardingRules:

@@ -79,4 +79,4 @@ def _only_for_errors(processor: ExternalProcessor) -> ExtensionWithMatcher:
         # Envoy's own errors are none of a server's.
         matching.has("local reply", HttpResponseLocalReplyMatchInput(), XdsStringMatcher(exact="false")),
     )
-    return matching.for_responses_where(is_read, EXT_PROC, processor)
+    return matching.for_responses_where(matching.Case(is_read, EXT_PROC, processor))

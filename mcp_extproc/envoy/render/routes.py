@@ -63,6 +63,7 @@ from mcp_extproc.envoy.render.authentication.sections import sections
 from mcp_extproc.envoy.render.endpoint_match import match_of
 from mcp_extproc.envoy.render.policies import EndpointRoutes
 from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
+from mcp_extproc.gateway.headers import left_to_routes
 from mcp_extproc.gateway.relay.lost_sessions import STATUSES
 
 BUFFER = "envoy.filters.http.buffer"
@@ -248,7 +249,7 @@ def _call_route(config: GatewayConfig, name: str) -> Route:
             dynamic_metadata=[_is_for(name)],
         ),
         route=action,
-        request_headers_to_remove=[SERVER_HEADER],
+        request_headers_to_remove=[SERVER_HEADER, *left_to_routes(server.written_headers)],
         # SDKs adopt a session id from any response, so only the gateway's own may reach them. What else passes is the
         # cluster's to say.
         response_headers_to_remove=["mcp-session-id", BRIDGE_HEADER],

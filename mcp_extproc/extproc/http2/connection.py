@@ -50,6 +50,7 @@ _LAST_CALL: Final = b"drainage"
 _HEADER_BYTES: Final = frames.HEADER_BYTES
 _MAX_FRAME: Final = frames.SMALLEST_MAX_FRAME
 _read_start: Final = frames.read_start
+_header: Final = frames.header
 _DATA: Final = frames.DATA
 _HEADERS: Final = frames.HEADERS
 _RST_STREAM: Final = frames.RST_STREAM
@@ -287,21 +288,30 @@ class Connection:
 
     def _read(self, data: bytes, events: list[Event]) -> None:
         buffer = self._in + data if self._in else data
-        position = 0
-        if self._preface_left:
-            position = self._read_preface(buffer)
+        position = self._read_preface(buffer) if self._preface_left else 0
         size = len(buffer)
+        streams = self._streams
         while size - position >= _HEADER_BYTES:
             begins, flags, id = _read_start(buffer, position)
             start = position + _HEADER_BYTES
-            end, kind = start + (begins >> 8), begins & 0xFF
-            if end - start > _MAX_FRAME:
+            length, kind = begins >> 8, begins & 0xFF
+            if length > _MAX_FRAME:
                 raise _Broken(frames.FRAME_SIZE_ERROR, "a frame is larger than allowed")
-            if end > size:
+            if (end := start + length) > size:
                 break
-            position = end
-            payload = buffer[start:end]
-            if not self._block_stream and self._is_usual(kind, flags, id, payload, events):
+            position, payload = end, buffer[start:end]
+            # Most frames are data of an open stream. The other usual ones are next.
+            if kind == _DATA and not flags and (stream := streams.get(id)) is not None and not self._block_stream:
+                if (
+                    not stream.ended_by_client
+                    and 0 < length <= stream.receive_window
+                    and length <= self._receive_window
+                ):
+                    stream.receive_window -= length
+                    self._receive_window -= length
+                    events.append(DataReceived(id, payload, length))
+                    continue
+            elif self._is_usual(kind, flags, id, payload, events):
                 continue
             try:
                 self._frame(kind, flags, id & frames.STREAM_ID, payload, events)
@@ -318,20 +328,13 @@ class Connection:
         return len(seen)
 
     def _is_usual(self, kind: int, flags: int, id: int, payload: bytes, events: list[Event]) -> bool:
-        """Handle the most frequent frames in one step: data of an open stream, a new stream with a known header block, and
-        the end of an open one. Errors and rare cases are left to :meth:`_frame`, without side effects here."""
-        stream = self._streams.get(id)
-        if stream is None:
-            return kind == _HEADERS and flags == _END_HEADERS and self._is_known_request(id, payload, events)
-        size = len(payload)
-        if kind == _DATA:
-            if flags or stream.ended_by_client or not 0 < size <= stream.receive_window or size > self._receive_window:
-                return False
-            stream.receive_window -= size
-            self._receive_window -= size
-            events.append(DataReceived(id, payload, size))
-            return True
-        if kind == _RST_STREAM and size == 4:
+        """Handle a new stream with a known header block, or the end of an open one. Errors and rare cases are left to
+        :meth:`_frame`, without side effects here."""
+        if self._block_stream:
+            return False
+        if kind == _HEADERS:
+            return flags == _END_HEADERS and self._is_known_request(id, payload, events)
+        if kind == _RST_STREAM and len(payload) == 4 and (stream := self._streams.get(id)) is not None:
             self._close(stream)
             events.append(StreamReset(id, frames.read_word(payload, 0)[0]))
             return True
@@ -644,16 +647,16 @@ class Connection:
 
     def consumed(self, id: int, size: int) -> None:
         """Data was processed, and its share of the windows can be reused."""
-        self._unread += size
-        if self._unread >= self._replenish_connection:
+        self._unread = unread = self._unread + size
+        if unread >= self._replenish_connection:
             self._open_window()
         stream = self._streams.get(id)
         if stream is None or stream.ended_by_client:
             return
-        stream.unread += size
-        if stream.unread >= self._replenish_stream:
-            self._out.append(frames.window_update(id, stream.unread))
-            stream.receive_window += stream.unread
+        stream.unread = unread = stream.unread + size
+        if unread >= self._replenish_stream:
+            self._out.append(frames.window_update(id, unread))
+            stream.receive_window += unread
             stream.unread = 0
 
     def _give_back(self, size: int) -> None:
@@ -703,7 +706,21 @@ class Connection:
             self._debts -= 1
             if self._table_update:
                 block = self._with_table_update(block)
-            self._out += (frames.header(len(block), _HEADERS, _END_HEADERS, id), block)
+            self._out += (_header(len(block), _HEADERS, _END_HEADERS, id), block)
+
+    def begin(self, id: int, block: bytes, data: bytes) -> None:
+        """:meth:`send_headers` and :meth:`send_data` in one step: most responses are both, and no more."""
+        stream, size = self._streams.get(id), len(data)
+        if stream is None:
+            return
+        if self._table_update or size > self._max_frame or size > stream.send_window or size > self._send_window:
+            self.send_headers(id, block)
+            self.send_data(id, data)
+            return
+        self._debts -= 1
+        stream.send_window -= size
+        self._send_window -= size
+        self._out += (_header(len(block), _HEADERS, _END_HEADERS, id), block, _header(size, _DATA, 0, id), data)
 
     def send_data(self, id: int, data: bytes) -> None:
         """Send data when the peer's windows allow."""
@@ -714,7 +731,7 @@ class Connection:
         if not stream.pending and size <= stream.send_window and size <= self._send_window and size <= self._max_frame:
             stream.send_window -= size
             self._send_window -= size
-            self._out += (frames.header(size, _DATA, 0, id), data)
+            self._out += (_header(size, _DATA, 0, id), data)
             return
         waits = bool(stream.pending)
         if stream.pending is None:
@@ -767,7 +784,7 @@ class Connection:
             stream.send_window -= size
             self._send_window -= size
             stream.pending_bytes -= size
-            self._out += (frames.header(size, frames.DATA, 0, stream.id), data[:size])
+            self._out += (_header(size, frames.DATA, 0, stream.id), data[:size])
             if size == len(data):
                 pending.popleft()
             else:

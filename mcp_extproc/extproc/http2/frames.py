@@ -57,6 +57,7 @@ STREAM_ID: Final = 0x7FFFFFFF
 
 _HEADER = struct.Struct(">HBBBL")
 _START = struct.Struct(">LBL")
+_pack_start = _START.pack
 _WORD = struct.Struct(">L")
 _SETTING = struct.Struct(">HL")
 
@@ -71,7 +72,7 @@ read_word = _WORD.unpack_from
 
 def header(length: int, kind: int, flags: int, stream: int) -> bytes:
     """A frame header; the payload follows."""
-    return _START.pack(length << 8 | kind, flags, stream)
+    return _pack_start(length << 8 | kind, flags, stream)
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

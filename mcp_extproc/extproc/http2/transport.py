@@ -187,6 +187,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, server: Http2Server) -> None:
         self.server = server
+        self.message_bytes = server.message_bytes
         self.connection = Connection(server.limits)
         self.loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -223,7 +224,10 @@ class _Connection(asyncio.Protocol):
         try:
             for event in self.connection.receive(data):
                 if isinstance(event, DataReceived):
-                    self._on_data(event)
+                    if (call := self._calls.get(event.stream)) is None:
+                        self.connection.consumed(event.stream, event.size)
+                    else:
+                        self._on_data(call, event)
                 elif isinstance(event, RequestReceived):
                     self._on_request(event.stream, event.headers)
                 elif isinstance(event, StreamReset):
@@ -310,11 +314,7 @@ class _Connection(asyncio.Protocol):
             self.finish(stream, status, why)
             call.gone()
 
-    def _on_data(self, event: DataReceived) -> None:
-        call = self._calls.get(event.stream)
-        if call is None:
-            self.connection.consumed(event.stream, event.size)
-            return
+    def _on_data(self, call: _Call, event: DataReceived) -> None:
         try:
             call.data(event)
         except grpc.GrpcError as error:
@@ -466,9 +466,10 @@ class _Process:
         self.started = False
 
     def data(self, event: DataReceived) -> None:
-        if self._pieces is None and (message := grpc.whole(event.data, self._link.server.message_bytes)) is not None:
+        link = self._link
+        if self._pieces is None and (message := grpc.whole(event.data, link.message_bytes)) is not None:
             if self._task is None and not self._queue:
-                self._link.connection.consumed(event.stream, event.size)
+                link.connection.consumed(self._stream, event.size)
                 if not self._gone:
                     self._receive(message)
                     if self._exchange.is_over:
@@ -477,7 +478,7 @@ class _Process:
             messages = [message]
         else:
             if self._pieces is None:
-                self._pieces = grpc.Messages(self._link.server.message_bytes)
+                self._pieces = grpc.Messages(link.message_bytes)
             messages = self._pieces.feed(event.data)
         self._wait(event, messages)
 
@@ -591,13 +592,14 @@ class _Process:
 
     def _send(self, answer: bytes) -> None:
         connection = self._link.connection
-        if not self.started:
-            self.started = True
-            connection.send_headers(self._stream, grpc.HEAD)
-        if len(answer) < _WORTH_JOINING:
-            connection.send_data(self._stream, grpc.message(answer))
+        is_small = len(answer) < _WORTH_JOINING
+        first = grpc.message(answer) if is_small else grpc.prefix(len(answer))
+        if self.started:
+            connection.send_data(self._stream, first)
         else:
-            connection.send_data(self._stream, grpc.prefix(len(answer)))
+            self.started = True
+            connection.begin(self._stream, grpc.HEAD, first)
+        if not is_small:
             connection.send_data(self._stream, answer)
 
 

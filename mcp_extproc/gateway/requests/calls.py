@@ -348,7 +348,7 @@ def _new_plan(
         onward = _onward(ask.head, set_headers)
         plan = ForwardPlan(entry.name, shown.set_headers, shown.remove_headers, facts, onward, carried)
     else:
-        gone = headers.removed(ask.head.names, tuple(name for name, _ in set_headers))
+        gone = headers.removed(ask.head.names, tuple(name for name, _ in set_headers), entry.left_to_route)
         # Each header that is set costs Envoy more than the worker takes to see that it is there.
         changed = tuple(each for each in set_headers if not ask.head.says(*each))
         plan = ForwardPlan(entry.name, changed, gone, facts, (), carried)

@@ -13,19 +13,23 @@ from hypothesis import strategies as st
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import FAILURE_HEADER
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
-from mcp_extproc.envoy.render.upstream_headers import PASSED, foreign
+from mcp_extproc.envoy.render.upstream_headers import PASSED, foreign, in_one
 from mcp_extproc.gateway import headers
 from tests.envoy.golden import CASES
 
 EXACT = [name for name, _ in PASSED]
 
 FOREIGN = [re2.compile(expression) for expression in foreign()]
+IN_ONE = re2.compile(in_one(EXACT))
 
 NAMES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=12)
 
 
 def is_foreign(name: str) -> bool:
-    return any(expression.fullmatch(name) for expression in FOREIGN)
+    """As all layouts say it."""
+    found = any(expression.fullmatch(name) for expression in FOREIGN)
+    assert found is bool(IN_ONE.fullmatch(name))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -80,6 +84,14 @@ def test_envoy_takes_it() -> None:
     assert max(expression.programsize for expression in FOREIGN) <= 100
 
 
+def test_a_whole_bootstrap_raises_that() -> None:
+    config, layout = CASES["one-server"]
+    rendered = orjson.loads(to_json(bootstrap(GatewayConfig.model_validate(config), layout)))
+    [level] = _found(rendered["layeredRuntime"], "re2.max_program_size.error_level")
+    assert 100 < re2.compile(in_one((*EXACT, "www-authenticate"))).programsize <= level
+    assert len(_found(clusters("one-server")[0], "removeOnMatch")) == 3
+
+
 def clusters(case: str) -> list[dict[str, Any]]:
     sections, layout = CASES[case]
     rendered = orjson.loads(to_json(bootstrap(GatewayConfig.model_validate(sections), layout)))
@@ -102,9 +114,29 @@ def test_what_workers_do_not_see_is_passed_or_removed() -> None:
     rendered = to_json(bootstrap(GatewayConfig.model_validate(config), layout))
     hidden = {name for rules in _found(orjson.loads(rendered), "disallowedHeaders") for name in _found(rules, "exact")}
     assert hidden
-    assert hidden - headers.PASSED - set(headers.UNSEEN) <= {"x-mcp-session-key"}
-    assert set(headers.UNSEEN) <= set(headers.removed(("accept",), ()))
-    assert "server" not in headers.removed((), ("server",))
+    assert hidden - headers.PASSED - set(headers.left_to_routes(())) <= {"x-mcp-session-key"}
+
+
+def test_what_is_left_to_routes_is_removed_by_them_or_by_the_worker() -> None:
+    """A header of such a name that is configured for a server is no client's: the route leaves it, and the worker sets it."""
+    left = headers.left_to_routes(("Date",))
+    assert set(headers.left_to_routes(())) - set(left) == {"date"}
+    names = ("accept", "date", "x-forwarded-for")
+    assert headers.removed(names, ("accept",), left) == ("date",)
+    assert headers.removed(names, ("accept", "date"), left) == ()
+    config, layout = CASES["one-server"]
+    [server] = config["servers"].values()
+    both = {"one": server, "other": server | {"headers": {"Date": "today", "X-Forwarded-For": "nobody"}}}
+    rendered = orjson.loads(to_json(bootstrap(GatewayConfig.model_validate(config | {"servers": both}), layout)))
+    gone = {
+        route["name"]: set(route["requestHeadersToRemove"])
+        for found in _found(rendered, "routes")
+        for route in found
+        if "requestHeadersToRemove" in route and "name" in route
+        if route.get("name") in ("mcp/one", "mcp/other")
+    }
+    assert gone["mcp/one"] - gone["mcp/other"] == {"date", "x-forwarded-for"}
+    assert gone["mcp/other"] == {"x-mcp-server", *headers.left_to_routes(("date", "x-forwarded-for"))}
 
 
 def _found(value: Any, key: str) -> list[Any]:
