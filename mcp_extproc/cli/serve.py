@@ -250,7 +250,7 @@ def work_of(served: Loaded) -> Callable[[Sequence[str]], object]:
     from mcp_extproc.run import worker as imported_before_any_fork  # noqa: F401
 
     if served.config.collects:
-        from mcp_extproc.run import reporting  # noqa: F401
+        from mcp_extproc.run import reporter  # noqa: F401
 
     def work(arguments: Sequence[str]) -> None:
         worker.main([served.name, *arguments], standalone_mode=False, obj=served)

@@ -28,7 +28,7 @@ from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.extproc.certificates import TlsFiles
 from mcp_extproc.run.page import Page
 from mcp_extproc.run.process import PYTHON, START_SECONDS, Restarts, StartError, end, ending, spawn
-from mcp_extproc.run.reports import Reports
+from mcp_extproc.run.report_channel import ReportChannel
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.collector.received import received, received_file
@@ -123,7 +123,7 @@ class Collector:
         self,
         layout: Layout,
         folder: Path,
-        reports: Reports,
+        reports: ReportChannel,
         page: Page | None = None,
         tls: TlsFiles | None = None,
         environ: Mapping[str, str] = os.environ,

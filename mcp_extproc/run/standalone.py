@@ -37,7 +37,7 @@ from mcp_extproc.run.nursery import Forked, Nurseries, Work
 from mcp_extproc.run.page import Page
 from mcp_extproc.run.process import START_SECONDS, StartError, end, ending, spawn
 from mcp_extproc.run.reload import LiveConfig, Refused
-from mcp_extproc.run.reports import Reports
+from mcp_extproc.run.report_channel import ReportChannel
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
@@ -110,7 +110,7 @@ class StandaloneGateway:
         self._environment: dict[str, str] = {}
         """Of the workers. A nursery has not the secret, so it comes later."""
         self._starter = Nurseries(self._environment)
-        self._reports = Reports()
+        self._reports = ReportChannel()
         self._workers = Supervisor(
             served,
             [

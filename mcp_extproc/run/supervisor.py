@@ -44,7 +44,7 @@ from mcp_extproc.run.process import (
     ending,
     terminate,
 )
-from mcp_extproc.run.reports import Reports
+from mcp_extproc.run.report_channel import ReportChannel
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
@@ -122,7 +122,7 @@ class Supervisor:
         options: Sequence[str],
         addresses: Sequence[Address],
         starter: Starter,
-        reports: Reports,
+        reports: ReportChannel,
         *,
         inherits: bool,
     ) -> None:

@@ -48,8 +48,8 @@ from mcp_extproc.upstreams.vetted_calls import VettedCalls
 
 if TYPE_CHECKING:
     from mcp_extproc.extproc.grpcio_transport import GrpcioServer
-    from mcp_extproc.run.reporting import Reporting
-    from mcp_extproc.telemetry.telling import Telling
+    from mcp_extproc.run.reporter import Reporter
+    from mcp_extproc.telemetry.accumulator import Accumulator
 
 DRAIN_SECONDS = 10.0
 """Default time for running exchanges after SIGTERM, in seconds."""
@@ -105,8 +105,8 @@ async def worker(
         TlsError: the files of ``options.tls`` can't be used.
     """
     counters, limits, turns = Counters(), config.limits, Turns()
-    telling = None if options.collector is None else _telling()
-    observer = telling or UNOBSERVED
+    accumulator = None if options.collector is None else _accumulator()
+    observer = accumulator or UNOBSERVED
     memory = SessionMemory()
     gateway = Gateway(config, secret, memory)
     entries = gateway.servers
@@ -148,26 +148,26 @@ async def worker(
             if config.vetting:
                 handover.start()
                 stack.callback(handover.close)
-        if telling is not None and options.collector is not None:
-            stack.push_async_callback(_reporting(options.collector, telling, services.open, gateway).close)
+        if accumulator is not None and options.collector is not None:
+            stack.push_async_callback(_reporter(options.collector, accumulator, services.open, gateway).close)
         stack.push_async_callback(_drain, server, streams, vetted, options.drain_seconds, hurry)
         yield counters
 
 
-def _telling() -> Telling:
+def _accumulator() -> Accumulator:
     """The observer that tells the collector. Only imported where there is one."""
-    from mcp_extproc.telemetry.telling import Telling
+    from mcp_extproc.telemetry.accumulator import Accumulator
 
-    return Telling(os.getpid())
+    return Accumulator(os.getpid())
 
 
-def _reporting(collector: socket.socket, telling: Telling, opened: OpenStreams, gateway: Gateway) -> Reporting:
+def _reporter(collector: socket.socket, accumulator: Accumulator, opened: OpenStreams, gateway: Gateway) -> Reporter:
     """What reports, started."""
-    from mcp_extproc.run.reporting import Reporting
+    from mcp_extproc.run.reporter import Reporter
 
-    reporting = Reporting(collector, telling, lambda: len(opened), lambda: gateway.memory.begun, gateway.lookups)
-    reporting.start()
-    return reporting
+    reporter = Reporter(collector, accumulator, lambda: len(opened), lambda: gateway.memory.begun, gateway.lookups)
+    reporter.start()
+    return reporter
 
 
 def transport(name: str) -> type[Http2Server | GrpcioServer]:

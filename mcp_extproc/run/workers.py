@@ -21,7 +21,7 @@ from mcp_extproc.run.known import Gateway
 from mcp_extproc.run.nursery import Starter
 from mcp_extproc.run.page import Page
 from mcp_extproc.run.reload import LiveConfig
-from mcp_extproc.run.reports import Reports
+from mcp_extproc.run.report_channel import ReportChannel
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.telemetry import log
 
@@ -61,7 +61,7 @@ class Workers:
         self._stop_seconds = stop_seconds
         self._layout = layout
         self._envoy_config = envoy_config
-        self._reports = Reports()
+        self._reports = ReportChannel()
         self._workers = Supervisor(
             served,
             ["--upstreams", str(layout.upstreams), "--batches", str(layout.batches), *options],

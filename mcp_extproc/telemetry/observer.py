@@ -1,7 +1,7 @@
 """What a worker observes of what it does itself. Of clients' requests Envoy has records.
 
 Here is the one who looks away, which workers have where nothing is collected; the other one is
-:class:`mcp_extproc.telemetry.telling.Telling`, which is not imported then.
+:class:`mcp_extproc.telemetry.accumulator.Accumulator`, which is not imported then.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from mcp_extproc.run.known import Gateway
 from mcp_extproc.run.page import Page
 from mcp_extproc.run.page_file import pages
 from mcp_extproc.run.process import StartError
-from mcp_extproc.run.reports import Reports
+from mcp_extproc.run.report_channel import ReportChannel
 from mcp_extproc.run.visitors import MOST
 from mcp_extproc.telemetry.collector.spec import AuditTo, Export
 from mcp_extproc.telemetry.restarts import RestartCounts
@@ -49,7 +49,7 @@ def folder() -> Any:
 
 @pytest.fixture
 async def collector(folder: Path) -> AsyncIterator[Collector]:
-    layout, reports = Layout.in_directory(folder), Reports()
+    layout, reports = Layout.in_directory(folder), ReportChannel()
 
     def gateway() -> Gateway:
         return Gateway(config(), "gateway.yaml", "run", 1975, 1)

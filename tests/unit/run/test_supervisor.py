@@ -18,7 +18,7 @@ from mcp_extproc.config import Loaded, load
 from mcp_extproc.run import process, supervisor
 from mcp_extproc.run.nursery import Programs
 from mcp_extproc.run.process import StartError, Subprocess, spawn
-from mcp_extproc.run.reports import Reports
+from mcp_extproc.run.report_channel import ReportChannel
 from mcp_extproc.run.supervisor import Supervisor
 from tests.support.waiting import eventually
 
@@ -48,7 +48,7 @@ class Children(Supervisor):
     def __init__(self, config: Loaded, directory: Path, *, inherits: bool = False) -> None:
         self.starter = Rests(self)
         addresses = [UnixAddress(str(directory / name)) for name in "ab"]
-        super().__init__(config, [], addresses, self.starter, Reports(), inherits=inherits)
+        super().__init__(config, [], addresses, self.starter, ReportChannel(), inherits=inherits)
         self.fails: list[Exception | None] = []
         self.started: list[tuple[Subprocess, Loaded]] = []
 

@@ -8,19 +8,19 @@ from typing import Any
 import msgspec
 
 from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, SpanContext, context_of
-from mcp_extproc.telemetry import telling
+from mcp_extproc.telemetry import accumulator
+from mcp_extproc.telemetry.accumulator import MAX_SERIES, MAX_SPANS, Accumulator
 from mcp_extproc.telemetry.instruments import BY_NAME
 from mcp_extproc.telemetry.observer import Exchanged, Sent
 from mcp_extproc.telemetry.report import MAX_BYTES, MAX_ITEMS, Report, State
-from mcp_extproc.telemetry.telling import MAX_SERIES, MAX_SPANS, Telling
 from tests.unit.telemetry.support import ONWARD, SPAN, STARTED, TRACE
 
 PARENT = SpanContext(TRACE, SPAN, sampled=True, state="v=1")
 STATE = State(at=2.0, started=1.0, streams=2, sessions=3, rss=None, lag=0.0)
 
 
-def new() -> Telling:
-    return Telling(7, lambda size: "1" * (2 * size))
+def new() -> Accumulator:
+    return Accumulator(7, lambda size: "1" * (2 * size))
 
 
 def sent(**changes: Any) -> Sent:
@@ -34,7 +34,7 @@ def sent(**changes: Any) -> Sent:
     return Sent(**{"error_type": None, "parent": PARENT, "span": ONWARD, **told, **changes})
 
 
-def taken(observer: Telling) -> Sequence[Report]:
+def taken(observer: Accumulator) -> Sequence[Report]:
     return [*observer.take(STATE)]
 
 
@@ -123,7 +123,7 @@ def test_messages_fit() -> None:
 
 def test_errors_without_end_are_one(monkeypatch: Any) -> None:
     """A server may answer with any code."""
-    monkeypatch.setattr(telling, "MAX_SERIES", 10)
+    monkeypatch.setattr(accumulator, "MAX_SERIES", 10)
     assert MAX_SERIES > 10
     observer = new()
     for number in range(20):

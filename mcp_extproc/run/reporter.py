@@ -14,19 +14,19 @@ import msgspec
 from mcp_extproc.bounded import Lookups
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.accumulator import Accumulator
 from mcp_extproc.telemetry.memory import resident_bytes
 from mcp_extproc.telemetry.report import State
-from mcp_extproc.telemetry.telling import Telling
 
 SECONDS: Final = 1.0
 
 
-class Reporting:
+class Reporter:
     """Of one worker.
 
     Args:
         connection: to the collector.
-        telling: has what is to be told.
+        accumulator: has what is to be told.
         streams: how many clients have open.
         sessions: how many began here, and last.
         caches: what was looked for in them, by name.
@@ -35,13 +35,13 @@ class Reporting:
     def __init__(
         self,
         connection: socket.socket,
-        telling: Telling,
+        accumulator: Accumulator,
         streams: Callable[[], int],
         sessions: Callable[[], int],
         caches: Mapping[str, Lookups],
     ) -> None:
         self._connection = connection
-        self._telling = telling
+        self._accumulator = accumulator
         self._streams = streams
         self._sessions = sessions
         self._caches = caches
@@ -71,7 +71,7 @@ class Reporting:
             due = loop.time() + SECONDS
             await asyncio.sleep(SECONDS)
             lag = max(0.0, loop.time() - due)
-            self._telling.lagged(lag)
+            self._accumulator.lagged(lag)
             self._tell(
                 State(
                     at=time.time(),
@@ -86,7 +86,7 @@ class Reporting:
     def _tell(self, state: State | None) -> None:
         if not self._unsent:
             self._look_at_caches()
-            self._unsent.extend(map(msgspec.json.encode, self._telling.take(state)))
+            self._unsent.extend(map(msgspec.json.encode, self._accumulator.take(state)))
         try:
             while self._unsent:
                 self._connection.send(self._unsent[0], socket.MSG_DONTWAIT)
@@ -99,5 +99,5 @@ class Reporting:
     def _look_at_caches(self) -> None:
         for name, lookups in self._caches.items():
             hits, misses = self._told[name]
-            self._telling.looked_up(name, lookups.hits - hits, lookups.misses - misses)
+            self._accumulator.looked_up(name, lookups.hits - hits, lookups.misses - misses)
             self._told[name] = lookups.hits, lookups.misses

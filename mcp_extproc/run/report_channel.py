@@ -14,7 +14,7 @@ import msgspec
 from mcp_extproc.telemetry.restarts import RestartCounts
 
 
-class Reports:
+class ReportChannel:
     """Of one gateway. Nothing is opened before it is used."""
 
     def __init__(self) -> None:

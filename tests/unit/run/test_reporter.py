@@ -9,16 +9,16 @@ import msgspec
 import pytest
 
 from mcp_extproc.bounded import Lookups
-from mcp_extproc.run import reporting
-from mcp_extproc.run.reporting import Reporting
+from mcp_extproc.run import reporter
+from mcp_extproc.run.reporter import Reporter
+from mcp_extproc.telemetry.accumulator import Accumulator
 from mcp_extproc.telemetry.report import Report
-from mcp_extproc.telemetry.telling import Telling
 from tests.support.waiting import eventually
 
 
 @pytest.fixture
 def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[socket.socket, socket.socket]]:
-    monkeypatch.setattr(reporting, "SECONDS", 0.001)
+    monkeypatch.setattr(reporter, "SECONDS", 0.001)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         yield ours, theirs
@@ -36,9 +36,9 @@ def read(collector: socket.socket) -> list[Report]:
 
 async def test_how_it_is_and_what_it_did(ends: tuple[socket.socket, socket.socket]) -> None:
     collector, worker = ends
-    telling, lookups = Telling(7), Lookups()
+    accumulator, lookups = Accumulator(7), Lookups()
     found: list[Report] = []
-    reports = Reporting(worker, telling, lambda: 2, lambda: 3, {"merged_lists": lookups})
+    reports = Reporter(worker, accumulator, lambda: 2, lambda: 3, {"merged_lists": lookups})
     lookups.hits += 2
     reports.start()
 
@@ -51,7 +51,7 @@ async def test_how_it_is_and_what_it_did(ends: tuple[socket.socket, socket.socke
     await eventually(counted, "a miss", until=lambda number: number == 3)
     [*_, state] = [report.state for report in found if report.state is not None]
     assert (state.streams, state.sessions, state.rss is None or state.rss > 1 << 20) == (2, 3, True)
-    telling.leg("notes", "close", None)
+    accumulator.leg("notes", "close", None)
     await reports.close()
     found.extend(read(collector))
     assert (counted(), found[-1].is_last) == (4, True)
@@ -60,8 +60,8 @@ async def test_how_it_is_and_what_it_did(ends: tuple[socket.socket, socket.socke
 async def test_what_nobody_takes_waits(ends: tuple[socket.socket, socket.socket]) -> None:
     """For a collector that is busy, or started again: counts are whole in the end."""
     collector, worker = ends
-    telling = Telling(7)
-    reports = Reporting(worker, telling, lambda: 0, lambda: 0, {})
+    accumulator = Accumulator(7)
+    reports = Reporter(worker, accumulator, lambda: 0, lambda: 0, {})
     while True:  # until no more fits
         try:
             worker.send(msgspec.json.encode(Report(pid=1)), socket.MSG_DONTWAIT)
@@ -69,9 +69,9 @@ async def test_what_nobody_takes_waits(ends: tuple[socket.socket, socket.socket]
             break
     reports.start()
     for _ in range(50):
-        telling.leg("notes", "list", None)
+        accumulator.leg("notes", "list", None)
     await eventually(lambda: reports.waits, "it can't be told")
-    telling.leg("notes", "list", None)
+    accumulator.leg("notes", "list", None)
     found: list[Report] = []
 
     def counted() -> int:
@@ -85,6 +85,6 @@ async def test_what_nobody_takes_waits(ends: tuple[socket.socket, socket.socket]
 async def test_a_supervisor_that_is_gone_is_no_matter(ends: tuple[socket.socket, socket.socket]) -> None:
     collector, worker = ends
     collector.close()
-    reports = Reporting(worker, Telling(7), lambda: 0, lambda: 0, {})
+    reports = Reporter(worker, Accumulator(7), lambda: 0, lambda: 0, {})
     reports.start()
     await reports.close()

@@ -37,7 +37,7 @@ _Series = tuple[str, Labels]
 _T = TypeVar("_T")
 
 
-class Telling(Observer):
+class Accumulator(Observer):
     """Of a worker.
 
     Args:
