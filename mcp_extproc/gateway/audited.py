@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from typing import Any, Final
 
 import orjson
@@ -19,6 +20,8 @@ MAX_DEPTH: Final = 8
 _ELEMENTS: Final = 20
 
 TOO_LARGE: Final = '"too large"'
+
+_ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 _LABEL: Final = b"mcp-extproc audit of arguments"
 
@@ -49,8 +52,14 @@ def redacted(arguments: bytes) -> str:
     """
     if len(arguments) > MAX_READ_BYTES:
         return TOO_LARGE
-    masked = orjson.dumps(_masked(orjson.loads(arguments), MAX_DEPTH))
-    return masked.decode() if len(masked) <= MAX_BYTES else TOO_LARGE
+    try:
+        masked = orjson.dumps(_masked(orjson.loads(arguments), MAX_DEPTH)).decode()
+    except (ValueError, TypeError):  # halves of characters, by escapes, and numbers that are no float: valid JSON, too
+        try:
+            masked = _ENCODE(_masked(json.loads(arguments, parse_int=str, parse_float=str), MAX_DEPTH))
+        except RecursionError:
+            return TOO_LARGE
+    return masked if len(masked.encode()) <= MAX_BYTES else TOO_LARGE
 
 
 def _masked(value: Any, depth: int) -> Any:

@@ -41,3 +41,19 @@ def test_it_is_bounded() -> None:
     for _ in range(50):
         deep = {"a": deep}  # type: ignore[assignment]
     assert redacted(json.dumps(deep).encode()).count("a") == 8
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        b'{"a": "\\ud800"}',
+        b'{"\\ud800": 1}',
+        b'{"a": 1e999}',
+        b'{"a": %s}' % (b"9" * 60_000),
+        b'{"a": "\\ud800", "b": %s}' % (b"[" * 20_000 + b"]" * 20_000),
+    ],
+)
+def test_attack_whatever_json_allows_harms_no_call(arguments: bytes) -> None:
+    """orjson reads less than that: a call with such arguments failed."""
+    found = redacted(arguments)
+    assert found == TOO_LARGE or set(json.loads(found).values()) == {"***"}
