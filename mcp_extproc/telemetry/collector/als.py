@@ -33,11 +33,13 @@ async def serve(
         credentials: for TLS.
 
     Raises:
-        RuntimeError: it can't be bound.
+        OSError: it can't be bound.
     """
     if isinstance(address, UnixAddress):
         Path(address.path).unlink(missing_ok=True)
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)])
+    # Of two gateways at a TCP address, each would get some records of both.
+    options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)]
+    server = grpc.aio.server(options=options)
     method = grpc.stream_unary_rpc_method_handler(_reader(take))  # bytes in, bytes out
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(pb.SERVICE_NAME, {pb.STREAM_METHOD: method})])
     before = os.umask(0o077)
@@ -46,6 +48,8 @@ async def serve(
             server.add_insecure_port(str(address))
         else:
             server.add_secure_port(str(address), credentials)
+    except RuntimeError:
+        raise OSError(f"{address} is in use, or may not be used") from None
     finally:
         os.umask(before)
     await server.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -192,3 +193,21 @@ async def test_attack_metrics_are_not_made_for_each_who_asks(
             async with http.get(f"http://{address}/metrics") as response:
                 assert response.status == 200
     assert len(made) == count
+
+
+async def test_attack_an_address_that_somebody_else_has() -> None:
+    """They were there first: it is said in a line, and what they get are no records."""
+    with socket.create_server(("127.0.0.1", 0)) as theirs:
+        address = f"127.0.0.1:{theirs.getsockname()[1]}"
+        collector = Collector(Collected(listen=address, resource=RESOURCE))
+        with pytest.raises(OSError, match=f"{address} is in use, or may not be used"):
+            await collector.start()
+
+
+async def test_two_gateways_do_not_share_an_address() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    first, second = (Collector(Collected(listen=address, resource=RESOURCE)) for _ in range(2))
+    await first.start()
+    with pytest.raises(OSError, match="is in use"):
+        await second.start()
+    await first.stop()
