@@ -80,7 +80,7 @@ def _print(answer: Answer, as_json: bool) -> None:
         seen = Seen(shown["known"], shown["state"], shown["calls"])
         # What is no terminal has no width.
         console = Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS") or _WIDTH))
-        console.print(screen(seen, None))
+        console.print(screen(seen, console.width, None))
 
 
 async def _watch(url: str) -> None:
@@ -97,7 +97,7 @@ async def _watch(url: str) -> None:
     console, seen, ended = Console(), Seen(), asyncio.Event()
     with _keys(ended), Live(console=console, screen=True, auto_refresh=False) as live:
         async for _ in _changes(url, seen, ended):
-            live.update(screen(seen, console.height), refresh=True)
+            live.update(screen(seen, console.width, console.height), refresh=True)
 
 
 async def _changes(url: str, seen: Seen, ended: asyncio.Event) -> AsyncIterator[Seen]:

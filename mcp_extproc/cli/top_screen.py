@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 
 _NONE: Final = "–"  # noqa: RUF001 - a dash, as on the page
 _BARS: Final = " ▁▂▃▄▅▆▇█"
+_NOT_ASKED: Final = "Servers are asked how they are only while the page is open, or this command in a terminal."
 _NOT_RECORDED: Final = "Nobody looks: calls are recorded only while the page is open, or this command in a terminal."
 _TOOLS: Final = 8
 _CALLS: Final = 20
 """Where there is no height."""
 _FEWEST_CALLS: Final = 3
+_NARROWEST: Final = 12
+"""Characters of a column that may be cut."""
+_GAP: Final = 2
 _MOST_CALLS: Final = 200
+
+Row = Mapping[str, Text | str]
 
 _STATES: Final = {"ready": "green", "starting": "yellow", "failed": "red"}
 _VERDICTS: Final = {"allow": ("allowed", "dim"), "deny": ("denied", "yellow"), "error": ("failed", "red")}
@@ -74,11 +80,12 @@ def _printable(data: Any) -> Any:
     return data
 
 
-def screen(seen: Seen, height: int | None) -> RenderableType:
+def screen(seen: Seen, width: int, height: int | None) -> RenderableType:
     """All of it.
 
     Args:
         seen: what is shown.
+        width: of the terminal. Where that has no room for a table, its less important columns are left out.
         height: of the terminal; ``None`` where there is none.
     """
     known, state = seen.known, seen.state
@@ -87,18 +94,18 @@ def screen(seen: Seen, height: int | None) -> RenderableType:
     board = state["board"]
     timed = (one for one in board["tools"] if one["p95"] is not None)
     tools = sorted(timed, key=lambda one: one["p95"] or 0.0, reverse=True)[:_TOOLS]
-    tables = [_servers(known, state)]
-    tables += [_tools(tools)] if tools else []
-    tables += [_denials(board["denials"][:_TOOLS], state["now"])] if board["denials"] else []
-    head = _head(seen, known, state)
+    tables = [_servers(known, state, width)] if known["servers"] else []
+    tables += [_tools(tools, width)] if tools else []
+    tables += [_denials(board["denials"][:_TOOLS], state["now"], width)] if board["denials"] else []
+    head = _head(seen, known, state, is_once=height is None)
     # A table has a title and a blank line above.
     used = head.plain.count("\n") + 1 + sum(table.row_count + 2 for table in tables) + 2
     count = _CALLS if height is None else max(_FEWEST_CALLS, height - used)
-    last: RenderableType = _calls(seen.calls[-count:]) if seen.calls else Text("No calls yet", style="dim")
+    last: RenderableType = _calls(seen.calls[-count:], width) if seen.calls else Text("No calls yet", style="dim")
     return Group(head, *(part for table in (*tables, last) for part in ("", table)))
 
 
-def _head(seen: Seen, known: Known, state: State) -> Text:
+def _head(seen: Seen, known: Known, state: State, *, is_once: bool) -> Text:
     total, some = state["board"]["total"], state["board"]["total"]["calls"] > 0
     where = known["ways"][0]["url"] if known["ways"] else known["file"]
     minute = [count or 0 for count in total["course"][-30:]]
@@ -113,11 +120,15 @@ def _head(seen: Seen, known: Known, state: State) -> Text:
     lost = Text("  not connected; trying again", style="red") if seen.is_lost else Text("")
     head = Text(f"MCP gateway {where}", style="bold", overflow="ellipsis", no_wrap=True) + lost
     lines = [head, Text("  ".join(words), style="dim"), Text(_bars(total["course"]), style="cyan")]
-    return Text("\n").join(lines if state["records"] else [*lines, Text(_NOT_RECORDED, style="yellow")])
+    if is_once and known["servers"] and all(server["state"] is None for server in known["servers"]):
+        lines.append(Text(_NOT_ASKED, style="yellow"))
+    if not state["records"]:
+        lines.append(Text(_NOT_RECORDED, style="yellow"))
+    return Text("\n").join(lines)
 
 
-def _servers(known: Known, state: State) -> Table:
-    table = _table("server", "state~", "protocol", "tools>", "calls>", "median>", "95 %>", "failures>", "breaker")
+def _servers(known: Known, state: State, width: int) -> Table:
+    rows: list[Row] = []
     for server in known["servers"]:
         numbers = None if state["envoy"] is None else state["envoy"]["clusters"].get(server["cluster"])
         seen = state["servers"].get(server["name"])
@@ -125,18 +136,20 @@ def _servers(known: Known, state: State) -> Table:
         times: Quantiles = {} if numbers is None else numbers.get("time", {})
         word = server["state"] or "not asked yet"
         state_and_why = " ".join(filter(None, (word, server["problem"])))
-        table.add_row(
-            _said(server["name"]),
-            _said(state_and_why, _STATES.get(word, "dim")),
-            _said(server["version"]),
-            _count(server["tools"]),
-            _count(calls),
-            duration(p50 or times.get("p50")),
-            duration(p95 or times.get("p95")),
-            _failures(numbers),
-            _breaker(numbers),
+        rows.append(
+            {
+                "server": _said(server["name"]),
+                "state~": _said(state_and_why, _STATES.get(word, "dim")),
+                "protocol": _said(server["version"]),
+                "tools>": _count(server["tools"]),
+                "calls>": _count(calls),
+                "median>": duration(p50 or times.get("p50")),
+                "95 %>": duration(p95 or times.get("p95")),
+                "failures>": _failures(numbers),
+                "breaker": _breaker(numbers),
+            }
         )
-    return table
+    return _table(rows, width, ("protocol", "breaker", "tools>", "median>", "calls>"))
 
 
 def _failures(numbers: Cluster | None) -> Text:
@@ -153,41 +166,51 @@ def _breaker(numbers: Cluster | None) -> Text:
     return Text(f"open: {', '.join(numbers['open'])}", style="red") if numbers["open"] else Text("closed", style="dim")
 
 
-def _tools(tools: Sequence[Tool]) -> Table:
-    table = _table("slowest tools", "server", "calls>", "median>", "95 %>", "errors>")
-    for one in tools:
-        errors = Text(str(one["errors"]), style="red" if one["errors"] else "")
-        row = (_said(one["tool"]), _said(one["server"]), _count(one["calls"]))
-        table.add_row(*row, duration(one["p50"]), duration(one["p95"]), errors)
-    return table
+def _tools(tools: Sequence[Tool], width: int) -> Table:
+    rows: list[Row] = [
+        {
+            "slowest tools~": _said(one["tool"]),
+            "server": _said(one["server"]),
+            "calls>": _count(one["calls"]),
+            "median>": duration(one["p50"]),
+            "95 %>": duration(one["p95"]),
+            "errors>": Text(str(one["errors"]), style="red" if one["errors"] else ""),
+        }
+        for one in tools
+    ]
+    return _table(rows, width, ("calls>", "median>", "server"))
 
 
-def _denials(denials: Sequence[Denial], now: float) -> Table:
-    table = _table("denied by", "count>", "last>", "what~")
+def _denials(denials: Sequence[Denial], now: float, width: int) -> Table:
+    rows: list[Row] = []
     for one in denials:
         what = " ".join(filter(None, (one["what"] or one["method"], one["principal"] and f"by {one['principal']}")))
         ago = f"{max(0, now - one['last']):.0f} s ago"
-        table.add_row(_said(one["rule"]), _count(one["count"]), ago, _said(what))
-    return table
+        rows.append(
+            {"denied by~": _said(one["rule"]), "count>": _count(one["count"]), "last>": ago, "what~": _said(what)}
+        )
+    return _table(rows, width, ("last>", "count>"))
 
 
-def _calls(calls: Sequence[Call]) -> Table:
-    table = _table("time", "verdict", "what~", "method", "server", "caller", "took>")
+def _calls(calls: Sequence[Call], width: int) -> Table:
+    rows: list[Row] = []
     for call in reversed(calls):
         word, style = _VERDICTS.get(call["verdict"], (call["verdict"], ""))
         if call["verdict"] == "allow" and call["error"]:
             word, style = "error", "red"
         why = "" if call["verdict"] == "allow" else f"  {call['rule'] or call['why'] or call['error'] or ''}"
-        table.add_row(
-            datetime.fromtimestamp(call["time"]).astimezone().strftime("%H:%M:%S"),
-            Text(word, style=style),
-            _said(call["what"] or "") + _said(why, "dim"),
-            _said(call["method"] or call["http"]),
-            _said(call["server"]),
-            _said(call["principal"]),
-            duration(call["ms"]),
+        method = call["method"] or call["http"]
+        rows.append(
+            {
+                "time": datetime.fromtimestamp(call["time"]).astimezone().strftime("%H:%M:%S"),
+                "verdict": Text(word, style=style),
+                "what~": _said(call["what"] or method) + _said(why + (f"  {method}" if call["what"] else ""), "dim"),
+                "server": _said(call["server"]),
+                "caller": _said(call["principal"]),
+                "took>": duration(call["ms"]),
+            }
         )
-    return table
+    return _table(rows, width, ("server", "time", "caller"))
 
 
 def _said(text: str | None, style: str = "") -> Text:
@@ -195,17 +218,30 @@ def _said(text: str | None, style: str = "") -> Text:
     return Text(_NONE if text is None else text, style=style, overflow="ellipsis", no_wrap=True)
 
 
-def _table(*columns: str) -> Table:
-    """Of columns with these titles; those of numbers end with ``>``, and those that are cut first with ``~``."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        is_number = column.endswith(">")
+def _table(rows: Sequence[Row], width: int, spare: Sequence[str]) -> Table:
+    """Of rows with the same columns. The names of those with numbers end with ``>``, and of those that may be cut with ``~``.
+
+    Args:
+        rows: at least one.
+        width: of the terminal.
+        spare: columns that are left out where there is no room for all, the first ones first.
+    """
+    cells = [{name: cell if isinstance(cell, Text) else Text(cell) for name, cell in row.items()} for row in rows]
+    widest = {name: max(len(name.rstrip("~>")), *(row[name].cell_len for row in cells)) for name in cells[0]}
+    needs = {name: min(_NARROWEST, size) if name.endswith("~") else size for name, size in widest.items()}
+    for name in spare:
+        if sum(needs.values()) + _GAP * (len(needs) - 1) > width:
+            del needs[name]
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
+    for name in needs:
         table.add_column(
-            column.rstrip(">~"),
-            justify="right" if is_number else "left",
-            no_wrap=not column.endswith("~"),
+            name.rstrip("~>"),
+            justify="right" if name.endswith(">") else "left",
+            no_wrap=not name.endswith("~"),
             overflow="ellipsis",
         )
+    for row in cells:
+        table.add_row(*(row[name] for name in needs))
     return table
 
 

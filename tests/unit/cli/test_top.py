@@ -160,7 +160,7 @@ def test_attack_whatever_a_page_says_is_drawn_or_refused(path: tuple[Any, ...], 
     except (ValueError, TypeError):
         return
     console = Console(file=io.StringIO(), width=160)
-    console.print(screen(Seen(page["known"], page["state"], page["calls"]), 30))
+    console.print(screen(Seen(page["known"], page["state"], page["calls"]), 160, 30))
 
 
 async def test_attack_events_of_another_shape() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 from rich.console import Console
@@ -59,9 +60,9 @@ STATE: Any = {
 }  # fmt: skip
 
 
-def drawn(seen: Seen, height: int | None = None) -> str:
+def drawn(seen: Seen, height: int | None = None, width: int = 160) -> str:
     out = io.StringIO()
-    Console(file=out, width=160).print(screen(seen, height))
+    Console(file=out, width=width).print(screen(seen, width, height))
     return out.getvalue()
 
 
@@ -96,6 +97,36 @@ def test_it_fits_the_terminal() -> None:
     calls: Any = [{**CALL, "n": number} for number in range(200)]
     assert len(drawn(Seen(KNOWN, STATE, calls), 30).splitlines()) == 30
     assert drawn(Seen(KNOWN, STATE, calls), 5).count("tools/call") == 3
+
+
+def test_a_narrow_terminal_has_fewer_columns_and_their_values_are_whole() -> None:
+    """Of a server its state, and of a call what it was and how long it took, are there at any width."""
+    deny: Any = {**CALL, "verdict": "deny", "rule": "no-deletes", "what": "delete_everything", "principal": "operator"}
+    titles = {
+        160: ["server", "state", "protocol", "tools", "calls", "median", "95", "%", "failures", "breaker"],
+        60: ["server", "state", "tools", "calls", "median", "95", "%", "failures"],
+        40: ["server", "state", "95", "%", "failures"],
+    }
+    for width, expected in titles.items():
+        lines = drawn(Seen(KNOWN, STATE, [deny]), width=width).splitlines()
+        assert all(len(line) <= width for line in lines)
+        [servers] = [line.split() for line in lines if line.startswith("server ")]
+        assert servers == expected
+        assert any(line.split()[:2] == ["notes", "ready"] and " 120 ms" in line for line in lines)
+        [call] = [line for line in lines if re.search("denied +delete", line)]
+        assert call.endswith(" 7.2 ms")
+        assert "operator" in call
+
+
+def test_servers_that_were_not_asked() -> None:
+    """Printed once: nobody looked before, so nobody had asked them."""
+    servers = [{**server, "state": None, "problem": None} for server in KNOWN["servers"]]
+    unasked: Any = {**KNOWN, "servers": servers}
+    empty: Any = {**KNOWN, "servers": []}
+    assert "Servers are asked how they are only while" in drawn(Seen(unasked, STATE))
+    assert "Servers are asked" not in drawn(Seen(unasked, STATE), 30), "they are, at a terminal"
+    assert "Servers are asked" not in drawn(Seen(KNOWN, STATE))
+    assert not re.search("^server ", drawn(Seen(empty, STATE)), re.MULTILINE)
 
 
 def test_events() -> None:
