@@ -37,6 +37,8 @@ class ServerReport:
     state: State
     tools: int | None
     """Number of listed tools, before any filter; ``None`` if they could not be read."""
+    tools_offered: int | None
+    """Those that the filter (``servers.<name>.tools``) leaves to clients."""
     prompts: int | None
     resources: int | None
 
@@ -112,12 +114,14 @@ def report(config: GatewayConfig, surveyed: Sequence[Survey], causes: Mapping[st
     notes: list[Problem] = []
     for asked in surveyed:
         (notes if asked.state == "unknown" else problems).extend(_failures(config, asked, causes.get(asked.name)))
-        counts: dict[str, int | None] = dict.fromkeys(_KINDS)
+        counts: dict[str, int | None] = dict.fromkeys([*_KINDS, "tools_offered"])
         version = None
         if not isinstance(asked.opened, Failed):
             version = asked.opened.session.version
             own = {kind: _names(asked, kind) for kind in _KINDS}
-            counts = {kind: None if found is None else len(found) for kind, found in own.items()}
+            counts |= {kind: None if found is None else len(found) for kind, found in own.items()}
+            if (tools := own["tools"]) is not None:
+                counts["tools_offered"] = len([*filter(config.servers[asked.name].tools.allowing(), tools)])
             if None not in own.values():
                 listed[asked.name] = {kind: found or [] for kind, found in own.items()}
         address, prefix = address_of(config, asked.name), prefix_of(asked.name, config.servers[asked.name])

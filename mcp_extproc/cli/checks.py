@@ -41,7 +41,7 @@ def validate(file: Path, strict: bool, resolve: Mapping[str, str], as_json: bool
             raise
         _exit_with_problems(error)
     # Where it is checked need not be where it is served.
-    files = [*missing_files(loaded.config), *unusable_files(loaded.config)]
+    files = map(loaded.as_written, [*missing_files(loaded.config), *unusable_files(loaded.config)])
     warnings = [*loaded.warnings, *(f"on this machine: {problem}" for problem in files)]
     warnings += [
         f"{problem}. Only an attached gateway needs none" for problem in certificates_without_tls(loaded.config)
@@ -136,7 +136,9 @@ def _print_report(loaded: Loaded, report: Report, console: Console) -> None:
         right = column in ("tools", "prompts", "resources")
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for server in report.servers:
+        offered = "" if server.tools_offered == server.tools else f"{server.tools_offered} of "
         counts = ["-" if count is None else str(count) for count in (server.tools, server.prompts, server.resources)]
+        counts[0] = offered + counts[0]
         prefix = start_of(server.name, loaded.config.servers[server.name], loaded.config.separator) or "(none)"
         state = "[red]see below[/]" if server.name in wrong else "[green]fine[/]"
         if server.state in ("starting", "unknown"):

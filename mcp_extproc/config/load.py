@@ -37,6 +37,10 @@ def whole(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def _as_it_is(problem: Problem) -> Problem:
+    return problem
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A valid configuration, with its source."""
@@ -60,6 +64,8 @@ class Loaded:
     """What was read of the text."""
     files: tuple[Path, ...] = ()
     """Other files that were read, with which the configuration changes."""
+    as_written: Callable[[Problem], Problem] = field(default=_as_it_is, repr=False, compare=False)
+    """A problem of the configuration that is found later, with the place where it was written."""
 
     def is_same(self, other: Loaded) -> bool:
         """Whether the source says the same, in its text and in files of which it has secrets."""
@@ -216,7 +222,7 @@ def _of_documents(text: str, name: str, environ: Mapping[str, str], part: Part, 
     text = json.dumps(data)
     if len(text) > FILE_BYTES:
         raise ConfigError(name, [_TOO_LARGE])
-    return Loaded(config, read.warnings, "kubernetes", name, text, files=read.files)
+    return Loaded(config, read.warnings, "kubernetes", name, text, files=read.files, as_written=read.as_written)
 
 
 def _with_files(
@@ -245,7 +251,8 @@ def _with_files(
         found = [*included.problems, *map(included.as_written, problems)]
         raise ConfigError(name, found, (*included.watched, *files))
     warnings = (*included.warnings, *hints(config))
-    return Loaded(config, warnings, "native", name, text, files=(*included.watched, *secret_files(config)))
+    files = (*included.watched, *secret_files(config))
+    return Loaded(config, warnings, "native", name, text, files=files, as_written=included.as_written)
 
 
 def _native(data: Any, text: str, name: str, environ: Mapping[str, str], part: Part, *, is_json: bool) -> Loaded:
@@ -256,12 +263,17 @@ def _native(data: Any, text: str, name: str, environ: Mapping[str, str], part: P
     except ConfigError as error:
         problems, files = error.problems, error.files
     # Outside the except block, so that nothing is chained.
+    lines = functools.cache(functools.partial(_lines, text, is_json=is_json))
+
+    def as_written(problem: Problem) -> Problem:
+        return replace(problem, line=line_of(problem.path, lines()))
+
     if problems:
-        lines = _lines(text, is_json=is_json)
-        raise ConfigError(name, [replace(one, line=line_of(one.path, lines)) for one in problems], files)
+        raise ConfigError(name, [*map(as_written, problems)], files)
     warnings = list(hints(config))
-    placed = _with_lines(warnings, _lines(text, is_json=is_json)) if warnings else ()
-    return Loaded(config, placed, "native", name, text, part=part, files=secret_files(config))
+    placed = _with_lines(warnings, lines()) if warnings else ()
+    watched = secret_files(config)
+    return Loaded(config, placed, "native", name, text, part=part, files=watched, as_written=as_written)
 
 
 def _lines(text: str, *, is_json: bool = True) -> Mapping[str, int]:

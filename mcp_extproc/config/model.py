@@ -789,7 +789,7 @@ class GatewayConfig(Model):
     def _server_names(cls, value: dict[str, Server]) -> dict[str, Server]:
         for name in value:
             if problem := server_name_problem(name):
-                raise ValueError(f"{name!r}: {problem}")
+                raise PlacedError((name,), problem)
         return freeze(dict(value))
 
     @field_validator("separator")

@@ -108,7 +108,7 @@ class EnvoysSource:
         loaded = self._source.load()
         self._named = tuple(path for _, path in named_files(loaded.config))
         if problems := missing_files(loaded.config):
-            raise ConfigError(loaded.name, problems)
+            raise ConfigError(loaded.name, [*map(loaded.as_written, problems)])
         return loaded
 
     def signature(self) -> Hashable:

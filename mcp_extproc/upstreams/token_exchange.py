@@ -169,12 +169,13 @@ class Exchanges:
     async def _asked(self, http: aiohttp.ClientSession, base: str, entry: CatalogEntry, subject: Subject) -> Granted:
         configured = entry.exchanging
         assert configured is not None
-        if configured.secret is None:
+        secret = configured.secret
+        if secret is None:
             raise NotExchanged("was not asked: there is no client_secret_file", "configuration")
         parts = urlsplit(configured.token_endpoint)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        headers = dict(_headers(configured, entry.name))
-        body = urlencode([*_form(configured, subject)]).encode()
+        headers = dict(_headers(configured, secret, entry.name))
+        body = urlencode([*_form(configured, secret, subject)]).encode()
         try:
             async with asyncio.timeout(SECONDS):
                 async with http.post(
@@ -207,18 +208,18 @@ class Exchanges:
         return Granted(((AUTHORIZATION, f"Bearer {token}"),), now, until)
 
 
-def _headers(configured: TokenExchange, server: str) -> Iterator[tuple[str, str]]:
+def _headers(configured: TokenExchange, secret: str, server: str) -> Iterator[tuple[str, str]]:
     yield SERVER_HEADER, server + TOKEN_ENDPOINT
     yield "content-type", "application/x-www-form-urlencoded"
     yield "accept", "application/json"
     if configured.basic:
         # Percent-encoded, as RFC 6749 section 2.3.1 has it; a space as what every reader takes for one.
-        words = (configured.client_id, configured.secret)
+        words = (configured.client_id, secret)
         pair = ":".join(quote(word, safe="") for word in words)
         yield AUTHORIZATION, f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
-def _form(configured: TokenExchange, subject: Subject) -> Headers:
+def _form(configured: TokenExchange, secret: str, subject: Subject) -> Headers:
     form = (
         ("grant_type", _GRANT),
         ("subject_token", subject.token),
@@ -232,7 +233,7 @@ def _form(configured: TokenExchange, subject: Subject) -> Headers:
             if configured.basic
             else (
                 ("client_id", configured.client_id),
-                ("client_secret", configured.secret),
+                ("client_secret", secret),
             )
         ),
     )

@@ -48,7 +48,7 @@ async def test_nothing_is_wrong(tmp_path: Path) -> None:
         assert json.loads(out) == {
             "valid": True, "warnings": [], "problems": [], "virtual_servers": [], "notes": [],
             "servers": [{"name": "first", "address": f"localhost:{port}", "prefix": "first", "version": "2025-11-25",
-                         "state": "ready", "tools": 4, "prompts": 0, "resources": 0}],
+                         "state": "ready", "tools": 4, "tools_offered": 4, "prompts": 0, "resources": 0}],
         }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from mcp_extproc.config.kubernetes.documents import Document, FieldPath
 from mcp_extproc.config.kubernetes.envoy_gateway import GROUP, BackendTls, Endpoint
 from mcp_extproc.config.kubernetes.gateway_api import LocalReference, Reference
 from mcp_extproc.config.kubernetes.reading import Reading
+from mcp_extproc.config.kubernetes.terms import in_documents_words
 from mcp_extproc.config.problems import problems_of
 from mcp_extproc.config.tls import UpstreamTls
 
@@ -224,7 +225,7 @@ def _check_section(reading: Reading, document: Document, path: FieldPath, sectio
         problems = problems_of(error, UpstreamTls)
     # Outside the except block: pydantic's error contains values and must not be chained.
     for problem in problems:
-        reading.refuse(document, path, problem.message)
+        reading.refuse(document, path, in_documents_words(problem.message))
 
 
 def _policies(

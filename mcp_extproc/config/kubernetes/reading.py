@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from mcp_extproc.config.config_error import Problem
 from mcp_extproc.config.config_error import field as field_path
 from mcp_extproc.config.kubernetes.documents import Document, Documents, FieldPath
+from mcp_extproc.config.kubernetes.terms import in_documents_words
 from mcp_extproc.config.kubernetes.values import ValueProblem, Values, of_config_map
+
+_NATIVE_PATH: Final = re.compile(
+    r'(?<![\w.`])(?:virtual_servers|servers|authentication|authorization|listen)(?:\.[\w-]+|\["[^"]*"\]|\[\d+\])+'
+)
+"""In a message."""
 
 
 @dataclass(slots=True)
@@ -63,12 +71,17 @@ class Reading:
     def as_written(self, problem: Problem) -> Problem:
         """A problem of the configuration, at the field that it comes from."""
         # What is wrong with two servers has no path, and begins with the first of them.
-        place = problem.path or problem.message
-        within = [start for start in self._origins if place.startswith(start)]
-        if not within:
-            return problem
-        document, path = self._origins[max(within, key=len)]
-        return document.problem(path, problem.message)
+        origin = self._origin(problem.path or problem.message)
+        message = in_documents_words(_NATIVE_PATH.sub(self._place, problem.message))
+        return replace(problem, message=message) if origin is None else origin[0].problem(origin[1], message)
+
+    def _origin(self, native: str) -> tuple[Document, tuple[str | int, ...]] | None:
+        within = [start for start in self._origins if native.startswith(start)]
+        return self._origins[max(within, key=len)] if within else None
+
+    def _place(self, native: re.Match[str]) -> str:
+        origin = self._origin(native[0])
+        return native[0] if origin is None else origin[0].problem(origin[1], "").path
 
     def named(
         self, document: Document, path: FieldPath, kind: str, name: str, namespace: str | None = None

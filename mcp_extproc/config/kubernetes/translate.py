@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ class Translated:
     warnings: tuple[str, ...]
     files: tuple[Path, ...]
     """Other files that were read."""
+    as_written: Callable[[Problem], Problem] = field(repr=False)
+    """A problem of the configuration, at the field that it comes from."""
 
 
 def read_documents(text: str, name: str, environ: Mapping[str, str], resolve: Mapping[str, str]) -> Translated:
@@ -61,7 +63,7 @@ def read_documents(text: str, name: str, environ: Mapping[str, str], resolve: Ma
         in_order: list[Problem] = sorted(problems, key=_line)
         raise ConfigError(name, in_order, reading.values.files)
     warnings = (*documents.warnings, *reading.warnings, *_hints(reading, config))
-    return Translated(data, config, warnings, tuple(reading.values.files))
+    return Translated(data, config, warnings, tuple(reading.values.files), reading.as_written)
 
 
 def _hints(reading: Reading, config: GatewayConfig) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from mcp_extproc.check.report import report
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.gateway.legs import STARTING, Failed, Listed, Opened
@@ -30,6 +32,14 @@ def test_the_report_of_servers_that_fail() -> None:
     ]  # fmt: skip
     assert told.problems[0].text == "localhost:80 is unreachable (X): nobody listens there"
     assert [server.state for server in told.servers] == ["failed", "ready"]
+
+
+def test_how_many_tools_clients_see() -> None:
+    session = UpstreamSession("2025-06-18", None, frozenset({"tools"}))
+    tools = [msgspec.Raw(b'{"name":"%s"}' % name) for name in (b"x", b"y", b"z")]
+    surveyed = [Survey("b", Opened("b", session, None), {"tools": Listed("b", tools)})]
+    [b] = report(CONFIG, surveyed, {}).servers
+    assert (b.tools, b.tools_offered) == (3, 1)
 
 
 def test_a_server_that_is_still_starting_has_not_failed() -> None:

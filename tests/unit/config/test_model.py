@@ -7,6 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from mcp_extproc.config.config_error import field
 from mcp_extproc.config.endpoint import endpoints
 from tests.unit.config.kubernetes.support import PEM
 from tests.unit.config.support import error_of, native, server, unplaced_error_of
@@ -249,7 +250,7 @@ NAME = (
 
 @pytest.mark.parametrize("name", ["a b", "", "-a", "a_", ".", "a/b", "a" * 49, "\u00e4"])
 def test_bad_names(name: str) -> None:
-    assert error_of(f"servers: {{'{name}': {{url: http://a/}}}}") == f"gateway.yaml: servers: {name!r}: {NAME}"
+    assert error_of(f"servers: {{'{name}': {{url: http://a/}}}}") == f"gateway.yaml: {field(('servers', name))}: {NAME}"
 
 
 @pytest.mark.parametrize("name", ["a", "a-b", "a.b", "a_b", "9", "a" * 48])

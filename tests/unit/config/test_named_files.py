@@ -113,3 +113,20 @@ def test_what_is_wrong_with_files_of_keys(tmp_path: Path) -> None:
     )
     for text, words in zip(problems, said, strict=True):
         assert words in text
+
+
+def test_a_file_that_is_missing_is_named_with_its_line(tmp_path: Path) -> None:
+    """In the file that names it."""
+    credentials = f"credentials: {{header: {{name: x-key, file: {tmp_path}/none}}}}"
+    entry = f"  NAME:\n    url: http://h/mcp\n    {credentials}\n"
+    (tmp_path / "team.yaml").write_text("servers:\n" + entry.replace("NAME", "b"))
+    file = tmp_path / "gateway.yaml"
+    for include, more in (
+        ("", ()),
+        ("include: [team.yaml]\n", ("team.yaml line 4, servers.b.credentials.header.file",)),
+    ):
+        file.write_text(f"{include}servers:\n{entry.replace('NAME', 'a')}")
+        with pytest.raises(ConfigError) as caught:
+            EnvoysSource(FileSource(file, {})).load()
+        first = f"line {5 if include else 4}, servers.a.credentials.header.file"
+        assert [str(problem).partition(": ")[0] for problem in caught.value.problems] == [first, *more]

@@ -205,7 +205,7 @@ def test_services_that_only_a_cluster_knows() -> None:
         ),
         (
             [backend(tls={"minVersion": "1.3", "maxVersion": "1.2"})],
-            "Backend default/a spec.tls: min_version is above max_version",
+            "Backend default/a spec.tls: minVersion is above maxVersion",
         ),
         (
             [backend(tls={"alpnProtocols": ["h2", "http/1.1"]})],

@@ -378,12 +378,11 @@ def test_problems(documents: list[dict[str, Any]], problem: str) -> None:
 
 def test_the_same_prefix_twice() -> None:
     both = (*registered("a", prefix="x_"), *registered("b", prefix="x_"))
-    same = "servers.b and servers.a both have the same prefix: set another `prefix`"
+    places = " and ".join(f"MCPServerRegistration default/{name} metadata.name" for name in "ba")
+    same = f"{places} both have the same prefix: set another `prefix`"
     assert error_of(*both) == f"MCPServerRegistration default/b metadata.name: {same}"
     begun = (*registered("a", prefix="x_y_"), *registered("b", prefix="x_"))
-    assert error_of(*begun).startswith(
-        "MCPServerRegistration default/b metadata.name: servers.b and servers.a: a name that"
-    )
+    assert error_of(*begun).startswith(f"MCPServerRegistration default/b metadata.name: {places}: a name that")
 
 
 def test_what_has_no_effect_is_named() -> None:

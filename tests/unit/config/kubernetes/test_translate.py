@@ -171,6 +171,15 @@ def test_tools() -> None:
             "MCPRoute default/r spec.backendRefs[0].toolSelector.includeRegex: not a regular expression",
         ),
         (
+            [route(backendRefs=to_backend(name="a" * 60)), backend("a" * 60)],
+            "MCPRoute default/r spec.backendRefs[0]: the server's name is not usable as a prefix",
+        ),
+        (
+            [route(backendRefs=[*to_backend(), *to_backend(name="a__b")]), backend(), backend("a__b")],
+            ("MCPRoute default/r spec.backendRefs[1]: the prefix contains the separator, so names would be ambiguous: give the"
+            " backend another name"),
+        ),
+        (
             [route(path="mcp"), backend()],
             "MCPRoute default/r spec.path: expected an absolute path such as /mcp, without query or fragment",
         ),
