@@ -140,6 +140,17 @@ TOKENS_NAMESPACE: Final = "envoy.filters.http.jwt_authn"
 CLAIMS: Final = "payload"
 """In :data:`TOKENS_NAMESPACE`: the claims of the token."""
 
+SPACE_DELIMITED: Final = ("scope", "scp")
+"""Claims that are lists, in metadata and for rules, whatever they are in the token."""
+
+CLAIMS_HEADER: Final = "x-mcp-claims"
+"""The claims of a token that Envoy's filter has verified, as they stand in it: JSON in base64url. As metadata they would go to
+the worker with each message, which takes Envoy far longer. Clients can't write it, and no server gets it."""
+
+CLAIMS_SOURCE: Final = "claims"
+"""In :data:`PRINCIPAL_NAMESPACE`: that no client has written :data:`CLAIMS_HEADER`. Where it is not said, as by a listener of
+an earlier release, that is a client's, and claims are in metadata."""
+
 SERVICE_NAMESPACE: Final = "envoy.filters.http.ext_authz"
 """Dynamic metadata of what an authorization service says beside headers of the request, whatever its filter's own name is."""
 

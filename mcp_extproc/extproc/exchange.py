@@ -15,6 +15,7 @@ from typing import Final
 
 from mcp_extproc.contract import (
     ACT_ROUTE,
+    CLAIMS_HEADER,
     EARLY_KEY,
     ENDPOINT_KEY,
     JUDGE_ROUTE,
@@ -26,6 +27,7 @@ from mcp_extproc.contract import (
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import forwarding, messages
 from mcp_extproc.extproc.detail import Detail
+from mcp_extproc.extproc.identity import NOBODY
 from mcp_extproc.extproc.recorded import Begun
 from mcp_extproc.extproc.response_exchange import ResponseExchange
 from mcp_extproc.extproc.shared import Answers, KnownHead, Shared, Visit, remember
@@ -43,7 +45,7 @@ from mcp_extproc.gateway.decision import (
     Stream,
 )
 from mcp_extproc.gateway.facts import NOTHING, RequestFacts
-from mcp_extproc.gateway.principal import ANONYMOUS
+from mcp_extproc.gateway.principal import Principal
 from mcp_extproc.gateway.relay.awaited import Awaited
 from mcp_extproc.gateway.request import RequestHead, context_of
 from mcp_extproc.mcp import envelope
@@ -87,7 +89,7 @@ class Exchange:
 
     __slots__ = (
         "_begun", "_body", "_brings_response", "_decided", "_detail", "_endpoint", "_has_body", "_head", "_is_over",
-        "_principal", "_processor", "_repairing", "_response", "_told_visit", "_visit",
+        "_processor", "_repairing", "_response", "_told", "_told_visit", "_visit",
     )  # fmt: skip
 
     def __init__(self, processor: Shared, detail: Detail, visit: Visit = Visit.ONLY, endpoint: str | None = "") -> None:
@@ -95,7 +97,7 @@ class Exchange:
         self._endpoint = endpoint
         self._detail = detail
         self._head: RequestHead | None = None
-        self._principal = ANONYMOUS
+        self._told = NOBODY
         self._told_visit = self._visit = visit
         self._body: bytes | None = None
         self._has_body = True
@@ -133,11 +135,11 @@ class Exchange:
         if self._processor.identification.reads:
             raw, metadata = messages.without_metadata(raw)
             if self._head is None:
-                self._principal = self._processor.identification.of(metadata, self._endpoint)
+                self._told = self._processor.identification.of(metadata, self._endpoint)
         if self._head is None:
             known = None if self._decided else self._processor.known_heads.get(raw)
-            if known is not None and known.is_of(self._principal, self._told_visit, self._endpoint):
-                self._head, _, self._visit, self._brings_response, answers = known
+            if known is not None and known.is_of(self._told, self._told_visit, self._endpoint):
+                self._head, _, _, self._visit, self._brings_response, answers = known
                 return answers
         elif self._response is not None:
             if messages.is_of_response(raw):
@@ -195,8 +197,14 @@ class Exchange:
         route = messages.route_name(message)
         self._visit = _visit_of(route, self._told_visit)
         is_judged, awaits_policies = self._visit is Visit.SECOND, self._visit is Visit.EARLY
+        claims = messages.request_header(headers, CLAIMS_HEADER) if self._told.has_claims else None
         self._head = head = messages.read_head(
-            headers, self._principal, self._endpoint, is_judged=is_judged, awaits_policies=awaits_policies
+            headers,
+            self._principal(claims),
+            self._endpoint,
+            is_judged=is_judged,
+            awaits_policies=awaits_policies,
+            hidden=() if claims is None else _HIDDEN,
         )
         gateway = self._processor.gateway
         if route.startswith(REPAIR_ROUTE):
@@ -211,11 +219,16 @@ class Exchange:
         if isinstance(decision, NeedBody):
             if not headers.end_of_stream:
                 answers = [messages.ASK_FOR_BODY] if self._visit is Visit.FIRST else []
-                known = KnownHead(head, self._told_visit, self._visit, self._brings_response, answers)
+                known = KnownHead(head, self._told, self._told_visit, self._visit, self._brings_response, answers)
                 remember(self._processor.known_heads, raw, known)
                 return answers
             decision = self._decision(head, b"")
         return self._carry_out(decision)
+
+    def _principal(self, claims: str | None) -> Principal:
+        if claims is None:
+            return self._told.principal
+        return self._processor.identification.with_claims(self._told.principal, claims, self._endpoint)
 
     def _on_answer_of_envoy(self) -> list[bytes]:
         """A filter in front has answered: the request never came here."""
@@ -413,6 +426,8 @@ _ANSWERS = (Forward, Reply, Preview, Ask)
 
 # Members of an enumeration are found by functions of its class.
 _ONLY, _FIRST, _EARLY = Visit.ONLY, Visit.FIRST, Visit.EARLY
+
+_HIDDEN: Final = (CLAIMS_HEADER,)
 
 _MARKS = {Visit.SECOND: messages.FORWARDED, Visit.EARLY: messages.EARLY}
 

@@ -1,9 +1,12 @@
-"""The caller of a request, read from the metadata that Envoy's filters wrote about it."""
+"""The caller of a request, read from what Envoy's filters wrote about it: metadata, and the claims of a token in a header."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import Any, Final
 
+import msgspec
 from google.protobuf import struct_pb2
 
 from mcp_extproc.bounded import MIB, Bounded
@@ -13,12 +16,14 @@ from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import (
     CERTIFICATE,
     CLAIMS,
+    CLAIMS_SOURCE,
     EXTERNAL,
     EXTERNAL_GROUPS,
     EXTERNAL_SCOPES,
     KEY_NAME,
     PRINCIPAL_NAMESPACE,
     SERVICE_NAMESPACE,
+    SPACE_DELIMITED,
     TOKENS_NAMESPACE,
 )
 from mcp_extproc.extproc import messages
@@ -37,6 +42,9 @@ _KEYS: Final = "api_keys"
 _MTLS: Final = "mtls"
 _EXTERNAL: Final = "external"
 """Who vouches for these: no issuer of tokens is called so, as they are URLs."""
+
+_BEFORE_TOKENS: Final = (BY_KEY, "existing")
+"""What counts before a token, where both are proven."""
 
 MAX_KNOWN: Final = 4096
 """Callers of a worker, by what Envoy says of them."""
@@ -62,10 +70,11 @@ class Identification:
         self.reads = any(methods.are_there for methods in kinds)
         """Whether there is anything to look for."""
         self._known: Bounded[bytes, _Verified] = Bounded(MAX_KNOWN, _MAX_KNOWN_BYTES)
+        self._known_tokens: Bounded[str, _Claims] = Bounded(MAX_KNOWN, _MAX_KNOWN_BYTES)
 
-    def of(self, raw: bytes, endpoint: str | None) -> Principal:
-        """Who sent the request about which filters wrote this, as an endpoint believes it: by its own methods. The same value
-        for the same content.
+    def of(self, raw: bytes, endpoint: str | None) -> Told:
+        """What filters wrote about a request, as an endpoint believes it: by its own methods. The same value for the same
+        content.
 
         Args:
             raw: what they wrote.
@@ -76,7 +85,7 @@ class Identification:
         """
         methods = self._methods.get(endpoint) if endpoint is not None else None
         if not raw or methods is None or not methods.are_there:
-            return ANONYMOUS
+            return NOBODY
         metadata = messages.read_metadata(raw)
         raw = metadata.SerializeToString(deterministic=True)
         verified = self._known.get(raw)
@@ -84,6 +93,42 @@ class Identification:
             verified = _Verified(metadata.filter_metadata)
             self._known.keep(raw, verified, 1024 + 4 * len(raw))
         return verified.by(methods)
+
+    def with_claims(self, principal: Principal, claims: str, endpoint: str | None) -> Principal:
+        """The same where a token is proven, too. The same value for the same content.
+
+        Args:
+            principal: who it is by what else was proven.
+            claims: what the filter for tokens wrote (:data:`mcp_extproc.contract.CLAIMS_HEADER`).
+            endpoint: as in :meth:`of`.
+
+        Raises:
+            Unreadable: they are none.
+        """
+        methods = self._methods.get(endpoint) if endpoint is not None else None
+        if methods is None or principal.proven in _BEFORE_TOKENS:
+            return principal
+        known = self._known_tokens.get(claims)
+        if known is None:
+            known = _Claims(claims)
+            self._known_tokens.keep(claims, known, 1024 + 4 * len(claims))
+        found = known.by(methods)
+        return principal if found == ANONYMOUS else found
+
+
+class Told:
+    """What metadata tells of a request."""
+
+    __slots__ = ("has_claims", "principal")
+
+    def __init__(self, principal: Principal, *, has_claims: bool) -> None:
+        self.principal = principal
+        """Who sent it, as far as no claims in a header say it."""
+        self.has_claims = has_claims
+        """Whether only Envoy's filter can have written that header."""
+
+
+NOBODY: Final = Told(ANONYMOUS, has_claims=False)
 
 
 class _Verified:
@@ -93,13 +138,65 @@ class _Verified:
 
     def __init__(self, metadata: Any) -> None:
         self._metadata = metadata
+        self._found: dict[_Methods, Told] = {}
+
+    def by(self, methods: _Methods) -> Told:
+        told = self._found.get(methods)
+        if told is None:
+            has_claims = _at(self._metadata, (PRINCIPAL_NAMESPACE, CLAIMS_SOURCE)) is not None
+            told = self._found[methods] = Told(methods.read(self._metadata), has_claims=has_claims)
+        return told
+
+
+class _Claims:
+    """The claims of a token, and who it is by the methods that were asked so far."""
+
+    __slots__ = ("_claims", "_found")
+
+    def __init__(self, text: str) -> None:
+        self._claims = _decoded(text)
         self._found: dict[_Methods, Principal] = {}
 
     def by(self, methods: _Methods) -> Principal:
         principal = self._found.get(methods)
         if principal is None:
-            principal = self._found[methods] = methods.read(self._metadata)
+            principal = self._found[methods] = methods.of_token(self._claims)
         return principal
+
+
+def _decoded(text: str) -> dict[str, Any]:
+    """Claims in base64url without padding (RFC 7515 section 2), as Envoy's filter has them in metadata.
+
+    Raises:
+        Unreadable: they are none.
+    """
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        claims = _JSON.decode(raw)
+    except (binascii.Error, ValueError, RecursionError):
+        raise messages.Unreadable("no claims") from None
+    for name in SPACE_DELIMITED:
+        if isinstance(value := claims.get(name), str):
+            claims[name] = [item for item in value.split(" ") if item]
+    return {name: _in_metadata(value) for name, value in claims.items()}
+
+
+_JSON: Final = msgspec.json.Decoder(dict[str, Any])
+
+
+def _in_metadata(value: Any) -> Any:
+    """A value as it is in metadata, where numbers are doubles: rules, and policies of Envoy's, are about the same values."""
+    match value:
+        case dict():
+            return {name: _in_metadata(item) for name, item in value.items()}
+        case list():
+            return [_in_metadata(item) for item in value]
+        case bool():
+            return value
+        case int():
+            return float(value)
+        case _:
+            return value
 
 
 class _Methods:
@@ -143,7 +240,11 @@ class _Methods:
         return ANONYMOUS if several else Principal(BY_CERTIFICATE, _MTLS, name)
 
     def _by_token(self, metadata: Any) -> Principal:
-        claims = _at(metadata, (TOKENS_NAMESPACE, CLAIMS)) if self._oauth is not None else None
+        # A listener of an earlier release puts them there.
+        return self.of_token(_at(metadata, (TOKENS_NAMESPACE, CLAIMS)) if self._oauth is not None else None)
+
+    def of_token(self, claims: object) -> Principal:
+        """Whose token has these claims, which Envoy has verified."""
         # A listener that is being replaced may still know an issuer that was taken out.
         if self._oauth is None or not isinstance(claims, dict) or claims.get("iss") not in self._issuers:
             return ANONYMOUS

@@ -214,6 +214,7 @@ def read_head(
     *,
     is_judged: bool = False,
     awaits_policies: bool = False,
+    hidden: tuple[str, ...] = (),
 ) -> RequestHead:
     """The request headers of a message.
 
@@ -223,6 +224,7 @@ def read_head(
         endpoint: see :attr:`RequestHead.endpoint`.
         is_judged: see :attr:`RequestHead.is_judged`.
         awaits_policies: see :attr:`RequestHead.awaits_policies`.
+        hidden: see :attr:`RequestHead.hidden`.
     """
     fields: dict[str, str] = {}
     repeated: dict[str, tuple[str, ...]] = {}
@@ -238,8 +240,9 @@ def read_head(
     repeated.pop("host", None)
     method, path = fields.pop(":method", ""), fields.pop(":path", "")
     scheme = fields.pop(":scheme", "http")
-    for name in [name for name in fields if name.startswith(":")]:
+    for name in [name for name in fields if name.startswith(":") or name in hidden]:
         del fields[name]
+        repeated.pop(name, None)
     return RequestHead(
         method,
         path,
@@ -250,7 +253,20 @@ def read_head(
         endpoint=endpoint,
         awaits_policies=awaits_policies,
         scheme=scheme,
+        hidden=hidden,
     )
+
+
+def request_header(headers: pb.HttpHeaders, name: str) -> str | None:
+    """One request header; ``None`` where it is not there.
+
+    Raises:
+        Unreadable: it is there more than once.
+    """
+    found = [header for header in headers.headers.headers if header.key == name]
+    if len(found) > 1:
+        raise Unreadable(f"{name} is there more than once")
+    return (found[0].raw_value or found[0].value.encode()).decode("latin-1") if found else None
 
 
 def response_header(message: pb.ProcessingRequest, name: str) -> str:

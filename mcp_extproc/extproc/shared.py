@@ -9,13 +9,12 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.extproc.detail import Details
-from mcp_extproc.extproc.identity import Identification
+from mcp_extproc.extproc.identity import Identification, Told
 from mcp_extproc.extproc.recorded import Recorder
 from mcp_extproc.gateway.decision import NeedSession, NeedToken, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.effects import Effects, EndStreams, RecordEffect, VettingEffect
 from mcp_extproc.gateway.legs import Failed, Leg, Outcome
-from mcp_extproc.gateway.principal import Principal
 from mcp_extproc.gateway.relay.responses import ResponseHead
 from mcp_extproc.gateway.request import RequestContext, RequestHead
 from mcp_extproc.gateway.requests.vetted import VettedCall
@@ -48,6 +47,8 @@ class KnownHead(NamedTuple):
     """What was made of a request's head."""
 
     head: RequestHead
+    told: Told
+    """Who sent it, as far as metadata tells."""
     told_visit: Visit
     """What the stream itself said of it. So is the endpoint in :attr:`head`."""
     visit: Visit
@@ -55,10 +56,9 @@ class KnownHead(NamedTuple):
     """Whether the response comes along on the stream."""
     answers: list[bytes]
 
-    def is_of(self, principal: Principal, told_visit: Visit, endpoint: str | None) -> bool:
+    def is_of(self, told: Told, told_visit: Visit, endpoint: str | None) -> bool:
         """Whether it is what the same bytes mean here."""
-        head = self.head
-        return head.principal is principal and self.told_visit is told_visit and head.endpoint == endpoint
+        return self.told is told and self.told_visit is told_visit and self.head.endpoint == endpoint
 
 
 class Upstreams(Protocol):

@@ -53,6 +53,8 @@ class RequestHead:
     """Whether policies judge it once it is decided: until then it stays the client's, but for its body."""
     scheme: str = "http"
     """That the client used, as Envoy has it (``:scheme``)."""
+    hidden: tuple[str, ...] = ()
+    """Names of headers that Envoy has written for the worker. They are among :attr:`names`, so that no server gets them."""
     span: SpanContext | None = None
     """Its own, where that is kept: what :attr:`trace` says then, too."""
     caller: object = field(default=None, init=False, repr=False, compare=False)
@@ -69,7 +71,7 @@ class RequestHead:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Of the headers."""
-        return tuple(self.headers)
+        return (*self.headers, *self.hidden)
 
     @cached_property
     def form(self) -> tuple[str | None, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -20,7 +21,7 @@ from tests.e2e.test_external import GOOD as GOOD_CALLERS
 from tests.e2e.test_external import judge
 from tests.support import own_envoy
 from tests.support.authorization_server import AuthorizationServer, new_key, public_jwk
-from tests.support.gateway import Answer
+from tests.support.gateway import Answer, access_log_entry
 from tests.support.own_envoy import Browser
 from tests.support.policy_services import Callers
 from tests.support.scripted import ScriptedServer
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 PORT = 8080
 INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
 _TYPE = "type.googleapis.com/envoy.extensions.filters"
+_FILE_LOG = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog"
 
 
 def theirs(*access_logs: dict[str, Any]) -> dict[str, Any]:
@@ -202,6 +204,49 @@ async def test_sessions_belong_to_who_opened_them(stage: Stage) -> None:
     ):
         answer = await stage.client.send("/mcp", method="POST", body=body, **fields, **headers)
         assert answer.status == status
+
+
+async def test_nobody_believes_claims_of_a_client(tmp_path: Path) -> None:
+    """Also where the owner has left out what takes the header from requests, or turns the filter off that writes it: who
+    brings nothing else is anonymous."""
+    async with AsyncExitStack() as stack:
+        idp = await stack.enter_async_context(AuthorizationServer())
+        alpha = await stack.enter_async_context(ScriptedServer("alpha"))
+        place = await stack.enter_async_context(own_envoy.place(tmp_path, PORT))
+        issuer = {"issuer": idp.issuer, "audiences": [idp.audience], "jwks": {"uri": f"{idp.issuer}/jwks"}}
+        document = {
+            "servers": {"alpha": {"url": alpha.url, "prefix": ""}},
+            "log": {"access": ""},
+            "authentication": {"anonymous": True, "oauth": {"issuers": [issuer]}},
+        }
+        file, log = tmp_path / "gateway.yaml", tmp_path / "access.log"
+        file.write_text(json.dumps(document))
+        named = {"agent": "%REQ(user-agent)%", "who": "%DYNAMIC_METADATA(mcp_proxy:principal)%"}
+        file_log = {"@type": _FILE_LOG, "path": str(log), "log_format": {"json_format": named}}
+        arguments = ["envoy", "attach", "--config", str(file), "-", "--without-jwt-authn"]
+        existing = theirs({"name": "log", "typed_config": file_log})
+        out = json.loads((await own_envoy.printed(place, *arguments, stdin=json.dumps(existing)))[0])
+        [listener] = [item for item in out["static_resources"]["listeners"] if item["name"] == "in"]
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        del manager["early_header_mutation_extensions"]
+        await stack.enter_async_context(own_envoy.worker(place, json.dumps(document)))
+        text = place.moved(json.dumps(out))
+        await stack.enter_async_context(own_envoy.envoy(place, text, place.port(PORT)))
+        client = await stack.enter_async_context(own_envoy.browser(place.port(PORT), host="localhost"))
+        found = Stage(idp, client, alpha, tmp_path)
+        root = base64.urlsafe_b64encode(json.dumps({"iss": idp.issuer, "sub": "root"}).encode()).rstrip(b"=").decode()
+        token = f"Bearer {idp.token()}"
+        for agent, brought, who in (
+            ("nothing", {}, None),
+            ("claims", {"x_mcp_claims": root}, None),
+            ("token", {"authorization": token}, idp.subject),
+        ):
+            answer = await found.tried(user_agent=agent, **brought)
+            assert answer.status == 200, agent
+            assert (await access_log_entry(log, {"agent": agent}))["who"] == who
+        # A good token beside made-up claims: whose they are is not known, so they count for nothing.
+        both = await found.tried(user_agent="both", authorization=token, x_mcp_claims=root)
+        assert (await access_log_entry(log, {"agent": "both"}))["who"] != "root", both.body
 
 
 async def test_each_message_of_a_batch_is_authenticated(stage: Stage) -> None:

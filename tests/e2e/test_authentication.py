@@ -209,8 +209,62 @@ async def test_no_server_gets_a_token(stage: Stage) -> None:
     assert called.status == 200
     assert stage.server.received
     for request in stage.server.received:
-        assert "authorization" not in request.headers
-        assert token not in repr(request)
+        assert not {"authorization", "x-mcp-claims"} & request.headers.keys()
+        assert not [part for part in token.split(".") if part in repr(request)]
+
+
+JWT = "envoy.filters.http.jwt_authn"
+_HTTP = "type.googleapis.com/envoy.extensions.filters.http"
+
+
+def denying(claim: str, value: str) -> dict[str, object]:
+    """A policy on a claim that is a list."""
+    listed = {"list_match": {"one_of": {"string_match": {"exact": value}}}}
+    matcher = {"filter": JWT, "path": [{"key": "payload"}, {"key": claim}], "value": listed}
+    policy = {"permissions": [{"any": True}], "principals": [{"sourced_metadata": {"metadata_matcher": matcher}}]}
+    rules = {"action": "DENY", "policies": {"by-claim": policy}}
+    return {"name": f"rbac-{claim}", "typed_config": {"@type": f"{_HTTP}.rbac.v3.RBAC", "rules": rules}}
+
+
+LUA = {"name": "lua", "typed_config": {
+    "@type": f"{_HTTP}.lua.v3.Lua",
+    "default_source_code": {"inline_string": "function envoy_on_request(h) h:body() end"},
+}}  # fmt: skip
+
+
+@pytest.mark.parametrize("visits", ["none", "one", "two"])
+async def test_policies_see_claims_and_servers_do_not(start_own: StartGateway, visits: str) -> None:
+    """Whether the worker decides in front of policies, or behind them. Sessions are the token's in each visit, whatever a
+    client writes into the header."""
+    filters = {"none": [], "one": [denying("scope", "bad")], "two": [denying("scope", "bad"), LUA]}[visits]
+    async with AuthorizationServer() as idp, ScriptedServer("alpha") as alpha:
+        issuer = {"issuer": idp.issuer, "audiences": [idp.audience], "jwks": {"uri": f"{idp.issuer}/jwks"}}
+        claims = base64.urlsafe_b64encode(json.dumps({"iss": idp.issuer, "sub": "root"}).encode()).rstrip(b"=").decode()
+        async with start_own(
+            {"alpha": {"url": alpha.url, "prefix": ""}},
+            authentication={"oauth": {"issuers": [issuer]}},
+            envoy={"http_filters": filters},
+        ) as gateway:
+            good = {"authorization": f"Bearer {idp.token(scope='good better')}", "x_mcp_claims": claims}
+            opened = await gateway.rpc("initialize", {**INITIALIZE, "protocolVersion": "2025-03-26"}, **good)
+            session = opened.headers["mcp-session-id"]
+            echo = {"name": "echo", "arguments": {}}
+            for _ in range(2):
+                called = await gateway.rpc("tools/call", echo, mcp_session_id=session, user_agent="called", **good)
+                assert called.result, called.body
+            entry = await access_log_entry(gateway.access_log, {"user_agent": "called"})
+            assert (entry["enduser.id"], entry["mcp.principal.issuer"]) == (idp.subject, idp.issuer)
+            assert (await gateway.rpc("tools/list", mcp_session_id=session, **good)).result
+            batch = json.dumps([{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": echo}]).encode()
+            assert "result" in json.loads((await gateway.send(batch, mcp_session_id=session, **good)).body)[0]
+            bad = {"authorization": f"Bearer {idp.token(scope='good bad')}"}
+            answer = await gateway.rpc("tools/call", echo, mcp_session_id=session, **bad)
+            is_denied = "error" in json.loads(answer.body) and answer.error["data"]["reason"] == "denied"
+            assert is_denied == (visits != "none")
+            assert len(alpha.received) >= 4
+            for request in alpha.received:
+                assert not {"authorization", "x-mcp-claims"} & request.headers.keys()
+                assert claims not in repr(request)
 
 
 async def test_no_log_has_a_token(stage: Stage) -> None:

@@ -4,6 +4,7 @@ others own, too, whose TLS verifies the same certificates."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import json
 import re
@@ -224,7 +225,14 @@ def log_to(file: Path) -> dict[str, Any]:
 async def test_every_combination(stage: Stage) -> None:
     """Any method suffices, and what is brought and wrong is refused, whatever else is good. What a client says of itself
     counts for nothing."""
-    spoofed = {"x_user": "root", "x_mcp_api_key_name": "root", "x_mcp_certificate_name": "root", "x_mcp_external": "1"}
+    claims = base64.urlsafe_b64encode(json.dumps({"iss": stage.idp.issuer, "sub": "root"}).encode()).rstrip(b"=")
+    spoofed = {
+        "x_user": "root",
+        "x_mcp_api_key_name": "root",
+        "x_mcp_certificate_name": "root",
+        "x_mcp_external": "1",
+        "x_mcp_claims": claims.decode(),
+    }
     combinations = list(itertools.product(KEYS, AUTHORIZATIONS, COOKIES, stage.clients))
     assert len(combinations) == 162
     some_at_once = asyncio.Semaphore(8)

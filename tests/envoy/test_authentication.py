@@ -53,6 +53,8 @@ def split(manager: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]
     for item in rest["httpFilters"]:
         options = item["typedConfig"].get("metadataOptions", {})
         told |= set(options.pop("forwardingNamespaces", {}).get("untyped", []))
+        if item["name"] == "mcp_origin":
+            item["typedConfig"]["requestRules"] = item["typedConfig"]["requestRules"][:1]
     routes = manager["routeConfig"]["virtualHosts"][0]["routes"]
     own = [{**route, "metadata": None} for route in routes if route["name"].startswith("mcp/endpoint")]
     return rest, own, told
@@ -60,8 +62,9 @@ def split(manager: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]
 
 @pytest.mark.parametrize("listener", ["mcp", "mcp_batches"])
 def test_oauth_alone_is_jwt_authn_and_nothing_more(tmp_path: Path, listener: str) -> None:
-    """With the payload in metadata, and verified tokens in its cache: one filter, behind those for browsers, that is asked
-    without a predicate. Nothing is removed from requests in front, and no second filter looks at what it verified."""
+    """With the payload in metadata, where somebody may read it, and verified tokens in its cache: one filter, behind those for
+    browsers, that is asked without a predicate. No second filter looks at what it verified. Workers have it in a header, which
+    is taken from requests in front; that it was not there is said by a filter that there is anyway."""
     layout = Layout.in_directory(tmp_path)
     envoy = {"envoy": {"http_filters_before": [FAULT]}}
     other = {**ISSUER, "issuer": "https://other.example"}
@@ -69,15 +72,58 @@ def test_oauth_alone_is_jwt_authn_and_nothing_more(tmp_path: Path, listener: str
     for issuers in ([ISSUER], [ISSUER, other]):
         chain, routes, told = split(manager(layout, listener, authentication={"oauth": {"issuers": issuers}}, **envoy))
         tokens = chain["httpFilters"].pop(2)
+        [early] = chain.pop("earlyHeaderMutationExtensions")
+        assert early["typedConfig"]["mutations"] == [{"remove": "x-mcp-claims"}]
         assert (chain, routes) == (plain, plain_routes)
-        assert (told, nothing) == ({"envoy.filters.http.jwt_authn"}, set())
+        assert (told, nothing) == ({"mcp_principal"}, set())
         assert tokens["typedConfig"]["@type"].endswith(".JwtAuthentication")
         assert tokens["typedConfig"].keys() == {"@type", "providers", "rules", "stripFailureResponse"}
         for provider in tokens["typedConfig"]["providers"].values():
             assert provider["payloadInMetadata"] == "payload"
+            assert provider["normalizePayloadInMetadata"] == {"spaceDelimitedClaims": ["scope", "scp"]}
+            assert provider["forwardPayloadHeader"] == "x-mcp-claims"
             assert provider["jwtCacheConfig"] == {"jwtCacheSize": 1000}
             assert provider["requireExpiration"]
-            assert not {"claimToHeaders", "headerInMetadata", "forwardPayloadHeader"} & provider.keys()
+            assert not {"claimToHeaders", "headerInMetadata"} & provider.keys()
+
+
+@pytest.mark.parametrize(
+    ("listener", "more", "is_read"),
+    [
+        ("mcp", {}, False),
+        ("mcp_batches", {}, False),
+        ("mcp", {"envoy": {"http_filters_before": [FAULT]}}, True),
+        ("mcp_batches", {"envoy": {"http_filters_before": [FAULT]}}, True),
+        ("mcp", {"envoy": {"http_filters": [FAULT]}}, True),
+        ("mcp_batches", {"envoy": {"http_filters": [FAULT]}}, True),
+        ("mcp", {"rate_limits": [{"by": ["principal"], "requests": 1, "per": "hour"}]}, False),
+    ],
+)
+def test_claims_are_in_metadata_where_filters_of_others_may_read_them(
+    tmp_path: Path, listener: str, more: dict[str, Any], is_read: bool
+) -> None:
+    """And nothing of ours reads them where they are not."""
+    for methods in ({}, {"api_keys": KEYS}):
+        layout = Layout.in_directory(tmp_path)
+        authentication = {"oauth": {"issuers": [ISSUER]}, **methods}
+        text = json.dumps(manager(layout, listener, authentication=authentication, **more))
+        assert ("payloadInMetadata" in text, "normalizePayloadInMetadata" in text) == (is_read, is_read)
+        assert is_read or "envoy.filters.http.jwt_authn" not in text
+        by_email = {"oauth": {"issuers": [ISSUER], "principal_claim": "email"}, **methods}
+        assert "payloadInMetadata" in json.dumps(manager(layout, listener, authentication=by_email, **more))
+
+
+def test_that_no_client_wrote_the_claims_is_said_in_front_of_what_writes_them(tmp_path: Path) -> None:
+    chain = manager(Layout.in_directory(tmp_path), authentication={"oauth": {"issuers": [ISSUER]}})
+    assert names(chain)[1:3] == ["mcp_origin", "mcp_jwt_authn"]
+    assert chain["httpFilters"][1]["typedConfig"]["requestRules"][1:] == [
+        {
+            "header": "x-mcp-claims",
+            "onHeaderMissing": {"metadataNamespace": "mcp_principal", "key": "claims", "value": "1"},
+        }
+    ]
+    without = manager(Layout.in_directory(tmp_path), authentication={"api_keys": KEYS})
+    assert "x-mcp-claims" not in json.dumps(without)
 
 
 def test_attached_it_is_one_filter_too(tmp_path: Path) -> None:
@@ -87,7 +133,11 @@ def test_attached_it_is_one_filter_too(tmp_path: Path) -> None:
     ours = [item["name"] for item in found["http_filters"] if item["name"].startswith("mcp/")]
     plain = [item["name"] for item in (*without.first_filters, *without.filters, *without.last_filters)]
     assert sorted(ours) == sorted([*(name for name in plain if name.startswith("mcp/")), "mcp/jwt_authn"])
-    assert "early_header_mutation_extensions" not in found
+    [early] = found["early_header_mutation_extensions"]
+    assert early["typed_config"]["mutations"] == [{"remove": "x-mcp-claims"}]
+    [tokens] = [item for item in found["http_filters"] if item["name"] == "mcp/jwt_authn"]
+    [provider] = tokens["typed_config"]["providers"].values()
+    assert provider["payload_in_metadata"] == "payload", "others may read it"
 
 
 def test_requirements_of_one_and_of_several_issuers(tmp_path: Path) -> None:
@@ -178,7 +228,9 @@ def test_several_methods_each_with_its_filter(tmp_path: Path, listener: str) -> 
     for item in chain["httpFilters"][3:5]:
         assert item["typedConfig"]["@type"].endswith(".ExtensionWithMatcher"), "it runs with its own credential only"
     [early] = chain["earlyHeaderMutationExtensions"]
-    assert early["typedConfig"]["mutations"] == [{"remove": "x-mcp-api-key-name"}]
+    assert early["typedConfig"]["mutations"] == [{"remove": "x-mcp-api-key-name"}, {"remove": "x-mcp-claims"}]
+    nobody = next(item for item in chain["httpFilters"] if item["name"] == "mcp_nobody")
+    assert "x-mcp-claims" in json.dumps(nobody)
 
 
 @pytest.mark.parametrize("listener", ["mcp", "mcp_batches"])
@@ -193,9 +245,9 @@ def test_a_service_is_asked_behind_keys_and_tokens(tmp_path: Path, listener: str
     assert names(chain) == [*plain[:2], "mcp_api_key_auth", "mcp_jwt_authn", *asking, *plain[2:]]
     [early] = chain["earlyHeaderMutationExtensions"]
     removed = [item["remove"] for item in early["typedConfig"]["mutations"]]
-    assert removed == ["x-mcp-api-key-name", "x-mcp-external", "x-user", "x-groups", "x-scopes"]
+    assert removed == ["x-mcp-api-key-name", "x-mcp-external", "x-user", "x-groups", "x-scopes", "x-mcp-claims"]
     rules = [item["header"] for item in chain["httpFilters"][7]["typedConfig"]["requestRules"]]
-    assert rules == removed, "what is a claim about the caller goes no further"
+    assert rules == removed[:-1], "what is a claim about the caller goes no further"
     alone = manager(layout, listener, authentication={"external": external})
     assert names(alone) == [*plain[:2], *asking, *plain[2:]]
     for listening, asked_of in ((alone, 3), (chain, 5)):
@@ -258,12 +310,6 @@ def test_an_attached_listener_keeps_headers_of_other_names(tmp_path: Path) -> No
     [cleaning] = [item for item in parts.filters if item["name"] == "mcp/ext_authz_headers"]
     assert {"remove": "x-user"} in (
         cleaning["typed_config"]["extension_config"]["typed_config"]["mutations"]["request_mutations"]
-    )
-
-
-def test_without_keys_nothing_is_removed_early(tmp_path: Path) -> None:
-    assert "earlyHeaderMutationExtensions" not in manager(
-        Layout.in_directory(tmp_path), authentication={"oauth": {"issuers": [ISSUER]}}
     )
 
 

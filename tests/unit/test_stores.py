@@ -64,6 +64,7 @@ BESIDES = {
     "extproc/detail.py Details._known": "by what Envoy's configuration reads",
     "extproc/http2/connection.py Connection._known_blocks": "by all of the bytes that are read",
     "extproc/identity.py Identification._known": "by all of the bytes that are read",
+    "extproc/identity.py Identification._known_tokens": "by all of the text that is read",
     "extproc/identity.py Identification._methods": "by the configuration",
     "extproc/forwarding.py _known": "by the plan, which is a caller's",
     "extproc/forwarding.py _known_responses": "by the plan, which is a caller's",
@@ -104,6 +105,7 @@ OF_ONE = {
     "gateway/authorization/judging.py",  # one list
     "extproc/http2/connection.py",  # a connection of Envoy's
     "extproc/http2/transport.py",
+    "extproc/identity.py _Claims._found",
     "extproc/identity.py _Verified._found",
     "gateway/handshake.py HandshakeCaller._refs",
     "gateway/merge.py",  # one list

@@ -51,13 +51,17 @@ DEPENDS_ON_ORIGIN = header("vary", "origin")
 """For routes where the gateway itself answers: caches may keep a 404 or 405 that answers a GET."""
 
 
-def filters() -> list[HttpFilter]:
-    """The filters, in front of all that may refuse a request: preflights have no credentials, and pages can read errors."""
+def filters(*marks: ConfigRule) -> list[HttpFilter]:
+    """The filters, in front of all that may refuse a request: preflights have no credentials, and pages can read errors.
+
+    Args:
+        marks: what else is to be known of requests as they come in. Another filter would cost each of them more.
+    """
     to_metadata = ConfigKeyValuePair(metadata_namespace=MARKER_NAMESPACE, key=_ORIGIN)
     rule = ConfigRule(header="origin", on_header_present=to_metadata)
     return [
         HttpFilter(name=CORS, typed_config=any_of(Cors())),
-        HttpFilter(name="mcp_origin", typed_config=any_of(HeaderToMetadata(request_rules=[rule]))),
+        HttpFilter(name="mcp_origin", typed_config=any_of(HeaderToMetadata(request_rules=[rule, *marks]))),
     ]
 
 

@@ -67,7 +67,7 @@ def show(head: RequestHead, facts: RequestFacts, own: str | None = None, kept: C
     """Let policies see the request.
 
     The headers that policies may match on are true from here on, whatever the client sent in them; all other headers are
-    still the client's.
+    still the client's. Those that Envoy has written for the worker stay for the second visit.
 
     Args:
         head: the request's.
@@ -77,7 +77,7 @@ def show(head: RequestHead, facts: RequestFacts, own: str | None = None, kept: C
     """
     fields = {_METHOD: None if facts.method == RESPONSE_METHOD else facts.method, **_target(facts.server, own)}
     present = tuple((name, value) for name, value in fields.items() if value is not None)
-    names = {*kept, *(name for name, _ in present)}
+    names = {*kept, *head.hidden, *(name for name, _ in present)}
     gone = tuple(
         name
         for name in head.names

@@ -346,7 +346,8 @@ def _new_plan(
     if ask.head.awaits_policies:
         shown = policy_preview.show(ask.head, facts, own)
         onward = _onward(ask.head, set_headers)
-        plan = ForwardPlan(entry.name, shown.set_headers, shown.remove_headers, facts, onward, carried)
+        gone = (*shown.remove_headers, *ask.head.hidden)
+        plan = ForwardPlan(entry.name, shown.set_headers, gone, facts, onward, carried)
     else:
         gone = headers.removed(ask.head.names, tuple(name for name, _ in set_headers), entry.left_to_route)
         # Each header that is set costs Envoy more than the worker takes to see that it is there.

@@ -140,7 +140,7 @@ def _passed_on(ask: Inquiry, method: Method, about: Told) -> Ask:
     body = ask.request.rewritten({**withheld, "name": orjson.dumps(about.tool)})
     passed_on = ONCE_CONSENTED if about.asks else ONCE_MORE
     shown = preview.show(ask.head, ask.facts.but(id=None, passed_on=passed_on), about.tool)
-    plan = ForwardPlan(about.server, shown.set_headers, shown.remove_headers, shown.facts)
+    plan = ForwardPlan(about.server, shown.set_headers, (*shown.remove_headers, *ask.head.hidden), shown.facts)
     forward = Forward(plan, body, (("content-length", str(len(body))),), ask.request.id)
     return Ask(forward, told.written(ask.services.identifiers, about))
 

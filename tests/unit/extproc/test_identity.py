@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -27,7 +29,10 @@ class Who:
         self._identification = identification
 
     def of(self, raw: bytes) -> Principal:
-        return self._identification.of(raw, "")
+        return self._identification.of(raw, "").principal
+
+    def with_claims(self, claims: str, raw: bytes = b"") -> Principal:
+        return self._identification.with_claims(self.of(raw), claims, "")
 
 
 def identification(**sections: Any) -> Who:
@@ -71,6 +76,50 @@ def test_the_claims_of_a_verified_token() -> None:
 )
 def test_anything_else_is_nobody(metadata: Any) -> None:
     assert identification(authentication=OAUTH).of(message(metadata)) == ANONYMOUS
+
+
+def base64url(claims: Any) -> str:
+    """As Envoy's filter writes the payload of a token."""
+    return base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+
+
+def test_claims_in_a_header_are_those_in_metadata() -> None:
+    """Of the same token, whose filter makes doubles of numbers and lists of scopes in metadata."""
+    in_token = {**CLAIMS, "scope": " a  b", "scp": "", "exp": 1, "big": 2**53 + 1, "t": True, "deep": [{"n": 7}]}
+    in_metadata = {**in_token, "scope": ["a", "b"], "scp": [], "exp": 1.0, "big": float(2**53), "deep": [{"n": 7.0}]}
+    who = identification(authentication=OAUTH)
+    for padding in range(4):  # the lengths that base64 pads in other ways
+        more = {"pad": "x" * padding}
+        found = who.with_claims(base64url({**in_token, **more}))
+        expected = who.of(message({JWT: {"payload": {**in_metadata, **more}}}))
+        assert (found, found.claims, found.scopes) == (expected, expected.claims, frozenset({"a", "b"}))
+        assert str(found.claims) == str({name: expected.claims[name] for name in found.claims}), "of the same types"
+        assert who.with_claims(base64url({**in_token, **more})) is found
+
+
+@pytest.mark.parametrize("claims", ["", "x", "e3 0", "e30\n", "W10", "bnVsbA", "ew", "ä", "e+/="])
+def test_claims_that_cannot_be_read_prove_nobody(claims: str) -> None:
+    """Nor is who brought them anonymous: nothing is said to Envoy, which refuses then."""
+    who = identification(authentication={**OAUTH, "anonymous": True})
+    with pytest.raises(messages.Unreadable):
+        who.with_claims(claims)
+
+
+def test_a_header_is_believed_where_envoy_says_that_no_client_wrote_it() -> None:
+    config = {"servers": {"a": {"url": "http://127.0.0.1:1"}}, "authentication": OAUTH}
+    who = Identification(GatewayConfig.model_validate(config))
+    said = message({"mcp_principal": {"claims": "1"}})
+    assert who.of(said, "").has_claims
+    assert who.of(said, "") is who.of(said, "")
+    others: list[Any] = [
+        {},
+        {"mcp_principal": {}},
+        {"mcp_principal": {"api_key": "1"}},
+        {JWT: {"claims": "1", "payload": CLAIMS}},
+    ]
+    for other in others:
+        assert not who.of(message(other), "").has_claims
+    assert not who.of(said, None).has_claims
 
 
 def test_without_authentication_nobody_looks() -> None:
@@ -146,6 +195,8 @@ def test_a_key_counts_before_a_token() -> None:
     by_token = {JWT: {"payload": CLAIMS}}
     assert both.of(message(by_key)) == both.of(message({**by_key, **by_token})) == Principal("key", "api_keys", "alice")
     assert both.of(message(by_token)).proven == "token"
+    assert both.with_claims(base64url(CLAIMS), message(by_key)).proven == "key"
+    assert both.with_claims(base64url(CLAIMS)) == ALICE
     for nothing in ({}, {"api_key": ""}, {"api_key": 7}, {"other": "alice"}):
         assert both.of(message({"mcp_principal": nothing})) == ANONYMOUS
     without_keys = identification(authentication=OAUTH)
@@ -172,6 +223,7 @@ def test_a_certificate_names_one(principal: str, name: str, subject: str | None)
     found = who.of(message(by_certificate))
     assert found == (ANONYMOUS if subject is None else Principal("certificate", "mtls", subject))
     assert who.of(message({**by_certificate, JWT: {"payload": CLAIMS}})) == ALICE
+    assert who.with_claims(base64url(CLAIMS), message(by_certificate)) == ALICE
     assert identification(authentication=OAUTH).of(message(by_certificate)) == ANONYMOUS
 
 
@@ -193,6 +245,7 @@ def test_a_service_names_the_caller_in_headers() -> None:
     assert (found, set(found.groups)) == (Principal("external", "external", "alice"), {"dev", "ops team"})
     assert found.scopes == {"mcp:read", "mcp:call"}
     assert who.of(message({"mcp_principal": told, JWT: {"payload": CLAIMS}})).proven == "token"
+    assert who.with_claims(base64url(CLAIMS), message({"mcp_principal": told})).proven == "token"
     for nothing in ({}, {"external": ""}, {"external": 7}, {"external_groups": "dev"}):
         assert who.of(message({"mcp_principal": nothing})) == ANONYMOUS
     assert who.of(message({"envoy.filters.http.ext_authz": {"external": "alice"}})) == ANONYMOUS
@@ -258,10 +311,20 @@ def test_each_endpoint_believes_its_own_methods() -> None:
     raw = message(
         {JWT: {"payload": {**CLAIMS, "email": "a@b", "o": {"p": ["g"]}}}, "mcp_principal": {"api_key": "bob"}}
     )
-    assert who.of(raw, "") == ALICE
-    assert who.of(raw, "same") is who.of(raw, "")
-    found = who.of(raw, "by_email")
-    assert (found.subject, set(found.groups)) == ("a@b", {"g"})
-    assert who.of(raw, "keys") == Principal("key", "api_keys", "bob")
-    for nobody in ("other", "unknown", None):
-        assert who.of(raw, nobody) == ANONYMOUS
+    claims = base64url({**CLAIMS, "email": "a@b", "o": {"p": ["g"]}})
+
+    def in_metadata(name: str | None) -> Principal:
+        return who.of(raw, name).principal
+
+    def in_header(name: str | None) -> Principal:
+        return who.with_claims(ANONYMOUS, claims, name)
+
+    for by in (in_metadata, in_header):
+        assert by("") == ALICE
+        assert by("same") is by("")
+        found = by("by_email")
+        assert (found.subject, set(found.groups)) == ("a@b", {"g"})
+        for nobody in ("other", "unknown", None):
+            assert by(nobody) == ANONYMOUS
+    assert who.of(raw, "keys").principal == Principal("key", "api_keys", "bob")
+    assert who.with_claims(ANONYMOUS, claims, "keys") == ANONYMOUS

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Authentication
 from mcp_extproc.config.config_error import ConfigError, Problem, field
 from mcp_extproc.config.endpoint import Endpoint, endpoints
-from mcp_extproc.contract import PRINCIPAL_NAMESPACE, TOKENS_NAMESPACE
+from mcp_extproc.contract import CLAIMS_HEADER, PRINCIPAL_NAMESPACE
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster
 from mcp_extproc.envoy._api.config_route_v3 import FilterConfig
+from mcp_extproc.envoy._api.filters_http_header_to_metadata_v3 import ConfigRule
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.message import Any
@@ -17,13 +20,24 @@ from mcp_extproc.envoy.render.authentication.sections import Section, by_endpoin
 from mcp_extproc.envoy.render.typed import any_of
 
 
-def filters(config: GatewayConfig, layout: Layout) -> list[HttpFilter]:
+def filters(config: GatewayConfig, layout: Layout, *, among_others: bool = True) -> list[HttpFilter]:
     """The filters, in their order: behind those for browsers, whose preflights have no credentials, in front of all others.
 
     Each method's filter runs where its own credential is brought, and refuses a wrong one, whatever else is good. Who brings
     none is refused by one more filter. Where there is one method only, its filter does all of it.
+
+    Args:
+        config: the whole configuration.
+        layout: of this Envoy.
+        among_others: whether filters that are not ours may look at what these verified.
     """
-    return [item for section in sections(config) for item in _of_section(section, layout)]
+    found = (replace(section, among_others=among_others) for section in sections(config))
+    return [item for section in found for item in _of_section(section, layout)]
+
+
+def marks(config: GatewayConfig) -> list[ConfigRule]:
+    """What is to be said of requests as they come in, in front of these filters."""
+    return [proven.UNCLAIMED] if verifies_tokens(config) else []
 
 
 def _of_section(section: Section, layout: Layout) -> list[HttpFilter]:
@@ -115,8 +129,13 @@ def services_alone(config: GatewayConfig) -> GatewayConfig:
 
 def identity_headers(config: GatewayConfig) -> list[str]:
     """Headers in which filters say who was proven: no client may send them."""
-    each = (method.header for section in sections(config) for method in _in_headers(section.authentication))
-    return list(dict.fromkeys(each))
+    each = [method.header for section in sections(config) for method in _in_headers(section.authentication)]
+    return list(dict.fromkeys([*each, *([CLAIMS_HEADER] if verifies_tokens(config) else [])]))
+
+
+def verifies_tokens(config: GatewayConfig) -> bool:
+    """Whether a filter of ours verifies access tokens."""
+    return any(section.authentication.oauth is not None for section in sections(config))
 
 
 def authorities_of_clients(config: GatewayConfig) -> str | None:
@@ -129,7 +148,7 @@ def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
     """The clusters that these filters use."""
     found: list[Cluster] = []
     among = sections(config)
-    if any(section.authentication.oauth is not None for section in among):
+    if verifies_tokens(config):
         found += oauth.keys_cluster(layout)
     for section in among:
         authentication = section.authentication
@@ -141,7 +160,7 @@ def clusters(config: GatewayConfig, layout: Layout) -> list[Cluster]:
 
 
 def namespaces(config: GatewayConfig) -> list[str]:
-    """Metadata namespaces of what these filters verified, or those of others."""
+    """Metadata namespaces of what these filters verified, or those of others. What is in tokens has a header."""
     found: list[str] = []
     for endpoint in endpoints(config):
         if endpoint.existing is not None:
@@ -149,8 +168,7 @@ def namespaces(config: GatewayConfig) -> list[str]:
     for section in sections(config):
         authentication = section.authentication
         found += [
-            *([PRINCIPAL_NAMESPACE] if _in_headers(authentication) else []),
-            *([TOKENS_NAMESPACE] if authentication.oauth is not None else []),
+            *([PRINCIPAL_NAMESPACE] if authentication.oauth is not None or _in_headers(authentication) else []),
             *(external.namespaces(authentication.external) if authentication.external is not None else []),
         ]
     return list(dict.fromkeys(found))

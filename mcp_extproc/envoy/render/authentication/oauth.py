@@ -18,7 +18,7 @@ from pathlib import Path
 from mcp_extproc.config.authentication import Authentication, Issuer, OAuth
 from mcp_extproc.config.endpoint import Endpoint
 from mcp_extproc.config.jwks import usable_keys
-from mcp_extproc.contract import CLAIMS, TOKENS_NAMESPACE
+from mcp_extproc.contract import CLAIMS, CLAIMS_HEADER, SPACE_DELIMITED, TOKENS_NAMESPACE
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType
 from mcp_extproc.envoy._api.config_core_v3 import DataSource, HttpUri
 from mcp_extproc.envoy._api.config_endpoint_v3 import Endpoint as LbAddress
@@ -183,6 +183,7 @@ def _provider(section: Section, index: int, audiences: Sequence[str], layout: La
     assert oauth is not None
     issuer = oauth.issuers[index]
     remote, local = _keys(_issuer_cluster(section, index), issuer, oauth, layout)
+    in_metadata = section.among_others or oauth.principal_claim != "sub"
     return JwtProvider(
         issuer=issuer.issuer,
         audiences=list(audiences),
@@ -195,9 +196,12 @@ def _provider(section: Section, index: int, audiences: Sequence[str], layout: La
         forward=True,
         # By default tokens are taken from the query, too, which MCP forbids.
         from_headers=[JwtHeader(name="authorization", value_prefix=scheme) for scheme in ("Bearer ", "bearer ")],
-        payload_in_metadata=CLAIMS,
+        forward_payload_header=CLAIMS_HEADER,
+        payload_in_metadata=CLAIMS if in_metadata else "",
         header_in_metadata=_HEADER if _reads_foreign_keys(issuer, layout) else "",
-        normalize_payload_in_metadata=JwtProviderNormalizePayload(space_delimited_claims=["scope", "scp"]),
+        normalize_payload_in_metadata=JwtProviderNormalizePayload(space_delimited_claims=list(SPACE_DELIMITED))
+        if in_metadata
+        else None,
         clock_skew_seconds=round(oauth.clock_skew),
         jwt_cache_config=JwtCacheConfig(jwt_cache_size=_CACHED_TOKENS),
     )
@@ -269,5 +273,5 @@ def _at(path: tuple[str, ...], value: ValueMatcher) -> Principal:
     return proven.in_metadata(TOKENS_NAMESPACE, path, value)
 
 
-PROVES = _at((CLAIMS,), ValueMatcher(present_match=True))
+PROVES = proven.present(CLAIMS_HEADER)
 """Requests with a token that the filter has verified."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from mcp_extproc.contract import CLAIMS_HEADER, CLAIMS_SOURCE, PRINCIPAL_NAMESPACE
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
 from mcp_extproc.envoy._api.config_core_v3 import TypedExtensionConfig
 from mcp_extproc.envoy._api.config_rbac_v3 import (
@@ -49,6 +51,14 @@ class Method:
     def proves(self) -> Principal:
         """Requests whose caller it has proven."""
         return present(self.header)
+
+
+UNCLAIMED: Final = ConfigRule(
+    header=CLAIMS_HEADER,
+    on_header_missing=ConfigKeyValuePair(metadata_namespace=PRINCIPAL_NAMESPACE, key=CLAIMS_SOURCE, value="1"),
+)
+"""Says of a request that it came in without the header in which a filter writes claims. Others have lost it already
+(:func:`early`): where a listener's owner leaves that out, nobody believes the header."""
 
 
 def present(name: str) -> Principal:

@@ -24,6 +24,8 @@ class Section:
     """Without ``existing``: filters of ours say who calls."""
     endpoints: tuple[Endpoint, ...]
     """Clients reach them by the same scheme and host, as far as that is told them."""
+    among_others: bool = True
+    """Whether filters that are not ours may look at what ours verified."""
 
     @property
     def label(self) -> str:
