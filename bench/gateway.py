@@ -20,6 +20,7 @@ from bench.errors import BenchError
 from bench.slices import SERVER
 from bench.steps import STEPS_VARIABLE
 from mcp_extproc.cli.serve import WORKER
+from mcp_extproc.envoy.layout import LISTENER
 
 _COMMAND = Path(sys.executable).with_name("mcp-extproc")
 _FLOOR = (sys.executable, "-m", "bench.floor")
@@ -46,6 +47,26 @@ def policy(namespace: str) -> dict[str, Any]:
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
             "rules": {"action": "DENY", "policies": {"no-deletion": denied}},
+        },
+    }
+
+
+def jwt_authn(issuer: str, audience: str, keys: str) -> dict[str, Any]:
+    """An HTTP filter that verifies tokens and remembers them, as anybody writes it by hand."""
+    provider = {
+        "issuer": issuer,
+        "audiences": [audience],
+        "localJwks": {"inlineString": keys},
+        "forward": True,
+        "payloadInMetadata": "payload",
+        "jwtCacheConfig": {"jwtCacheSize": 1000},
+    }
+    return {
+        "name": "envoy.filters.http.jwt_authn",
+        "typedConfig": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+            "providers": {"bench": provider},
+            "rules": [{"match": {"prefix": "/"}, "requires": {"providerName": "bench"}}],
         },
     }
 
@@ -230,6 +251,17 @@ def with_keys(bootstrap: str, keys: Mapping[str, str]) -> str:
     found = json.loads(bootstrap)
     for place in _places_of_keys(found):
         place["credentials"] = [{"key": key, "client": name} for name, key in keys.items()]
+    return json.dumps(found)
+
+
+def with_filter(bootstrap: str, filter: Mapping[str, Any]) -> str:
+    """Envoy's configuration with one more HTTP filter on the clients' listener, where ours that authenticate would be."""
+    found = json.loads(bootstrap)
+    for listener in found["staticResources"]["listeners"]:
+        if listener["name"] == LISTENER:
+            manager = listener["filterChains"][0]["filters"][0]["typedConfig"]
+            names = [item["name"] for item in manager["httpFilters"]]
+            manager["httpFilters"].insert(names.index("mcp_origin") + 1, filter)
     return json.dumps(found)
 
 

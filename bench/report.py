@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from rich.table import Table
 from bench.crowds import CrowdOutcome
 from bench.rounds import REFERENCES, Outcome, Plan, Scenario
 from bench.slices import Result
-from bench.stats import Quartiles, differences, ratios
+from bench.stats import Estimate, Quartiles, ratios
 from bench.streams import StreamOutcome
 from bench.systems import SYSTEMS
 from bench.tools import EVENTS
@@ -34,8 +35,6 @@ class Comparison:
     """CPU per call, all processes of the system together: below 1 is cheaper."""
     workers: Quartiles
     """CPU per call of the workers alone, relative to all of the other system's."""
-    more_us: Quartiles
-    """Microseconds of CPU per call, all processes together, above the other system's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,6 @@ def _compare(own: Sequence[Result], reference: Sequence[Result]) -> Comparison:
         p50=ratios([result.p50 for result in own], [result.p50 for result in reference]),
         cpu=ratios([*map(_cost, own)], costs),
         workers=ratios([*map(_workers, own)], costs),
-        more_us=differences([_cost(each) * 1e6 for each in own], [cost * 1e6 for cost in costs]),
     )
 
 
@@ -111,6 +109,13 @@ def added(own: Sequence[Result], base: Sequence[Result], unit: Sequence[Result])
     """CPU per call, all processes together, above another system's, as a share of a third one's."""
     more = [_cost(each) - _cost(before) for each, before in zip(own, base, strict=True)]
     return ratios(more, [*map(_cost, unit)])
+
+
+def added_us(own: Sequence[Result], bases: Sequence[Sequence[Result]]) -> Estimate:
+    """Microseconds of CPU per call, all processes together, above the mean of systems that are all alike: two processes of the
+    same differ, too."""
+    means = [statistics.fmean(map(_cost, side_by_side)) for side_by_side in zip(*bases, strict=True)]
+    return Estimate.of((_cost(each) - mean) * 1e6 for each, mean in zip(own, means, strict=True))
 
 
 def print_report(console: Console, outcome: Outcome) -> None:

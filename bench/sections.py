@@ -20,9 +20,13 @@ PLANNED = (
 _STDIO = ("http", "stdio", "shared", "direct")
 """One server on its two transports, and on stdio without gateway. All are compared with `http`."""
 
-_AUTHENTICATING = ("again", "token", "tokens", "methods", "key")
+_AUTHENTICATING = ("again", "jwt", "token", "tokens", "methods", "key")
 """This gateway with other credentials and methods. All are compared with it without any, and so is a second one without: two
 processes of the same differ, too."""
+
+_FINER = 3
+"""How many more rounds there are, of slices that are as much shorter, where a difference is small: many of them tell it better
+than long ones, as what disturbs a slice does so for a while."""
 
 _TELLING = ("again", "metrics", "traces-1", "traces", "audit", "telling")
 """This gateway telling others of calls. All are compared with it telling nobody, and so is a second one that tells nobody."""
@@ -74,12 +78,12 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
         references: tuple[str, ...] = REFERENCES,
         subject: str = "",
         settle: float = 0.0,
+        finer: int = 1,
     ) -> None:
         names = tuple(f"s{number}" for number in range(1, servers + 1))
         if systems:
-            found[name] = Plan(
-                tuple(systems), scenarios, wishes.seconds, wishes.rounds, names, tools, references, subject, settle
-            )
+            seconds, rounds = wishes.seconds / finer, wishes.rounds * finer
+            found[name] = Plan(tuple(systems), scenarios, seconds, rounds, names, tools, references, subject, settle)
 
     for section in wishes.sections:
         if section == "calls":
@@ -106,7 +110,8 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
             add("policy", systems, Scenario(0, busiest), references=references, subject=" under a policy")
         elif section == "authentication" and gateways:
             subject = " with authentication"
-            add("authentication", ["gateway", *_AUTHENTICATING], *small, references=("gateway",), subject=subject)
+            systems = ["gateway", *_AUTHENTICATING]
+            add("authentication", systems, *small, references=("gateway",), subject=subject, finer=_FINER)
         elif section == "telemetry" and gateways:
             systems = [*_without(others, "mcp", "plain"), "gateway", *_TELLING]
             references = ("router", "gateway")

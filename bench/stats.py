@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,21 @@ class Quartiles:
         return cls(percentile(ordered, 0.25), statistics.median(ordered), percentile(ordered, 0.75))
 
     @property
+    def low(self) -> float:
+        """Where their half begins."""
+        return self.q1
+
+    @property
+    def middle(self) -> float:
+        """Their median."""
+        return self.median
+
+    @property
+    def high(self) -> float:
+        """Where their half ends."""
+        return self.q3
+
+    @property
     def spread(self) -> float:
         """Half the distance of the quartiles, as a share of the median; 0 if that is 0."""
         return (self.q3 - self.q1) / 2 / abs(self.median) if self.median else 0.0
@@ -50,9 +66,39 @@ class Quartiles:
         return f"{self.median:{form}} ±{self.spread:.0%}"
 
 
-def differences(values: Sequence[float], reference: Sequence[float]) -> Quartiles:
-    """Of the differences within a round. Raises as `ratios` does."""
-    return Quartiles.of(value - base for value, base in zip(values, reference, strict=True))
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What some values are about, and how sure that is: more of them make it surer, where quartiles stay as far apart."""
+
+    low: float
+    middle: float
+    """Mean of the half in the middle, as few values far out are of something else."""
+    high: float
+    """In 95 of 100 measurements like this one the truth lies between the two."""
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Self:
+        """By the bootstrap: what the same would be of as many values drawn from these. The same for the same values.
+
+        Raises ValueError if there are none.
+        """
+        found = [*values]
+        if not found:
+            raise ValueError("no values")
+        draw = random.Random(0)
+        drawn = sorted(_middle_mean(draw.choices(found, k=len(found))) for _ in range(_DRAWS))
+        return cls(percentile(drawn, 0.025), _middle_mean(found), percentile(drawn, 0.975))
+
+    def __str__(self) -> str:
+        return f"{self.middle:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+_DRAWS = 2000
+
+
+def _middle_mean(values: Sequence[float]) -> float:
+    cut = len(values) // 4
+    return statistics.fmean(sorted(values)[cut : len(values) - cut])
 
 
 def ratios(values: Sequence[float], reference: Sequence[float]) -> Quartiles:

@@ -19,12 +19,14 @@ from bench.gateway import (
     Gateway,
     Server,
     http_server,
+    jwt_authn,
     policy,
     run_with_defaults,
     stdio_server,
     with_bare_filters,
     with_bridge,
     with_collector,
+    with_filter,
     with_keys,
 )
 from bench.slices import SERVER
@@ -178,6 +180,18 @@ def _with_tokens(name: str, tokens: int) -> Callable[[Stage], Running]:
     return start
 
 
+def _with_plain_filter(name: str) -> Callable[[Stage], Running]:
+    """A gateway that knows nothing of tokens, behind a filter that verifies the one that is used again and again."""
+
+    def start(stage: Stage) -> Running:
+        issuer = Issuer()
+        filter = jwt_authn(ISSUER, AUDIENCE, issuer.keys().decode())
+        running = _one_worker(stage, name, {}, lambda bootstrap: with_filter(bootstrap, filter))
+        return replace(running, credentials=_bearing(issuer))
+
+    return start
+
+
 def _with_methods(name: str, brought: Callable[[Issuer], Sequence[dict[str, str]]]) -> Callable[[Stage], Running]:
     """A gateway with several methods of authentication; `brought` tells what its clients bring."""
 
@@ -317,6 +331,7 @@ SYSTEMS: Mapping[str, System] = {
     "policy": System("d", "under an RBAC policy", _judged_gateway),
     "again": System("d", "the same once more", _gateway("d-again", "http2")),
     "token": System("d", "a token, used again", _with_tokens("d-token", 1)),
+    "jwt": System("d", "Envoy's jwt_authn alone in front", _with_plain_filter("d-jwt")),
     "tokens": System("d", "a token's first use", _with_tokens("d-tokens", MANY)),
     "methods": System("d", "with API keys, too: a token", _with_methods("d-methods", _bearing)),
     "key": System("d", "with API keys, too: a key", _with_methods("d-key", lambda _: [{"x-api-key": _API_KEY}])),

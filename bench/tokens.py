@@ -29,11 +29,15 @@ class Issuer:
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(65537, 2048)
 
-    def write_keys(self, file: Path) -> None:
-        """Writes its public key, as a JSON Web Key Set (RFC 7517)."""
+    def keys(self) -> bytes:
+        """Its public key, as a JSON Web Key Set (RFC 7517)."""
         numbers = self._key.public_key().public_numbers()
         key = {"kty": "RSA", "kid": _KEY_ID, "alg": "RS256", "n": _number(numbers.n), "e": _number(numbers.e)}
-        file.write_bytes(orjson.dumps({"keys": [key]}))
+        return orjson.dumps({"keys": [key]})
+
+    def write_keys(self, file: Path) -> None:
+        """Writes the key set."""
+        file.write_bytes(self.keys())
 
     def tokens(self, count: int) -> Iterable[str]:
         """Different ones of the same client, each as many clients get them: with a scope and some claims."""

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from bench.__main__ import main
-from bench.goals import GOALS, HEADINGS, Bounds, Goal, rows, table
+from bench.goals import GOALS, HEADINGS, MORE_US, Bounds, Goal, rows, table
 from bench.rounds import Outcome, Plan, Scenario
 from bench.sections import COMPARED, PLANNED, Wishes, plans
 from bench.slices import Result
 from bench.start import Start
-from bench.stats import Quartiles
+from bench.stats import Estimate, Quartiles
 from bench.streams import Round, StreamOutcome
 from bench.systems import SYSTEMS
 
@@ -64,6 +64,28 @@ def test_a_bound_within_the_spread_is_undecided(bounds: Bounds, value: Quartiles
     assert bounds.verdict(value) == verdict
 
 
+def test_of_an_estimate_the_interval_counts() -> None:
+    """Not where half of the rounds lie."""
+    bounds = Bounds(25, 15)
+    assert bounds.verdict(Estimate(21, 23, 24.9)) == "must reached"
+    assert bounds.verdict(Estimate(21, 23, 25.1)) == "undecided"
+    rounds = [23 + 40 * (-1) ** number for number in range(400)]
+    assert bounds.verdict(Quartiles.of(rounds)) == "undecided"
+
+
+def test_what_is_above_is_above_both_that_are_alike() -> None:
+    [goal] = [each for each in GOALS if each.like_against]
+    plan = Plan((goal.against, goal.like_against, goal.system), (goal.scenario,), 1.0, 2, ("one",), 2)
+    results = {
+        goal.against: [result(100, 0.010), result(100, 0.030)],
+        goal.like_against: [result(100, 0.020), result(100, 0.040)],
+        goal.system: [result(100, 0.017), result(100, 0.037)],
+    }
+    found = goal.value({goal.section: Outcome(plan, {goal.scenario: results}, {})})
+    assert found is not None
+    assert (found.low, found.middle, found.high) == pytest.approx((20, 20, 20))
+
+
 every_goal = pytest.mark.parametrize("goal", GOALS, ids=lambda goal: goal.what)
 
 
@@ -80,7 +102,7 @@ def test_a_figure_is_the_systems_own_relative_to_the_other_one(goal: Goal) -> No
     of_ratio = ("0.50 [0.50, 0.50]", "2.00 [2.00, 2.00]")
     of_difference = ("-5000.00 [-5000.00, -5000.00]", "5000.00 [5000.00, 5000.00]")  # 10 ms of CPU a call, and 5 ms
     of_share = ("-0.50 [-0.50, -0.50]", "1.00 [1.00, 1.00]")
-    assert (cheap, dear) == (of_share if goal.above else of_difference if goal.figure == "more_us" else of_ratio)
+    assert (cheap, dear) == (of_share if goal.above else of_difference if goal.figure == MORE_US else of_ratio)
 
 
 @every_goal

@@ -23,7 +23,7 @@ def test_all_sections() -> None:
         "lists of 3": ("router", "gateway"),
         "lists of 30": ("router", "gateway"),
         "policy": ("router", "router-policy", "gateway", "policy"),
-        "authentication": ("gateway", "again", "token", "tokens", "methods", "key"),
+        "authentication": ("gateway", "again", "jwt", "token", "tokens", "methods", "key"),
         "telemetry": ("router", "gateway", "again", "metrics", "traces-1", "traces", "audit", "telling"),
         "workers": ("gateway", "workers"),
         "run": ("router", "gateway", "run", "run-no-page"),
@@ -39,6 +39,8 @@ def test_all_sections() -> None:
     assert found["logged"].references == ("router-logged",)
     assert found["policy"].references == ("router", "gateway")
     assert found["workers"].references == ("gateway",)
+    fine, plain = found["authentication"], found["workers"]
+    assert (fine.rounds, fine.seconds) == (3 * plain.rounds, plain.seconds / 3)
     assert found["stdio"].references == ("http",)
     assert [(each.result, each.connections) for each in found["stdio"].scenarios] == [
         (0, 1), (0, 16), (65_536, 1), (65_536, 16),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import statistics
+
 import pytest
 
-from bench.stats import Quartiles, percentile, ratios
+from bench.stats import Estimate, Quartiles, percentile, ratios
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,21 @@ def test_spread_is_half_the_interquartile_range() -> None:
     assert Quartiles(-1.5, -1, -0.5).spread == 0.5
     assert Quartiles.of([5, 5, 5]).spread == 0
     assert Quartiles.of([0, 0, 1]).spread == 0
+
+
+def test_an_estimate_is_surer_with_more_values() -> None:
+    """Quartiles stay where they are. The same values are the same estimate, and few that are far out change little."""
+    noise = random.Random(7)
+    values = [noise.gauss(20, 100) for _ in range(900)]
+    few, many = Estimate.of(values[:30]), Estimate.of(values)
+    truth = statistics.fmean(sorted(values)[225:675])
+    assert few.low < few.middle < few.high
+    assert many.middle == pytest.approx(truth)
+    assert many.low < truth < many.high
+    assert (many.high - many.low) < (few.high - few.low) / 3
+    assert Estimate.of(values) == many
+    assert Estimate.of([*values, *[1e9] * 20]).middle < many.high
+    assert Estimate.of([3, 3]) == Estimate(3, 3, 3)
+    assert str(Estimate(0.5, 1, 1.234)) == "1.00 [0.50, 1.23]"
+    with pytest.raises(ValueError, match="no values"):
+        Estimate.of([])
