@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from functools import partial
+from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 from mcp_extproc.telemetry.attributes import known_method
 from mcp_extproc.telemetry.exchange import Exchange, Verdict
+from mcp_extproc.telemetry.totals import Seen
 
 CALLS: Final = 500
 """Latest calls that are kept."""
@@ -25,6 +27,8 @@ _RECENT: Final = 200
 
 _MAX_NAMES: Final = 1000
 """Of tools, of servers, and of sessions: the ones that were there longest ago are forgotten."""
+_SESSIONS: Final = 100
+"""That are shown."""
 _MAX_RULES: Final = 200
 _MAX_CHARACTERS: Final = 256
 """Of a text that a stranger wrote."""
@@ -187,6 +191,8 @@ class Board:
         self._methods: _Latest[str, Tally] = _Latest(_MAX_RULES, tally)
         self._denials: _Latest[str, _Denials] = _Latest(_MAX_RULES, _Denials)
         self._sessions: _Latest[str, _Session] = _Latest(_MAX_NAMES, _Session)
+        self._seen = Seen(SEEN_SECONDS)
+        """Sessions that have not ended, also those that are shown no longer."""
 
     def take(self, exchange: Exchange) -> None:
         """One more, once it is over."""
@@ -194,7 +200,7 @@ class Board:
             return
         now = (exchange.started + exchange.duration) / 1e9
         if exchange.session is not None:
-            self._sessions.of(exchange.session).add(exchange, now)
+            self._take_session(exchange.session, exchange, now)
         if not _is_shown(exchange):
             return
         self.number += 1
@@ -214,6 +220,14 @@ class Board:
             if exchange.listed or exchange.error_type is None or self._tools.has(*tool):
                 self._tools.of(*tool).add(exchange, exchange.duration, now)
 
+    def _take_session(self, name: str, exchange: Exchange, now: float) -> None:
+        session = self._sessions.of(name)
+        session.add(exchange, now)
+        if session.has_ended:
+            self._seen.leave(name)
+        else:
+            self._seen.see(name, now)
+
     def calls_after(self, number: int, most: int) -> list[dict[str, Any]]:
         """The calls after one with a number, the earliest first; of many, the latest."""
         found = [item for item in self._calls if item["n"] > number]
@@ -226,10 +240,6 @@ class Board:
 
     def shown(self, now: float) -> dict[str, Any]:
         """For people: all but the calls."""
-        sessions = [
-            _session(name, one) for name, one in reversed(self._sessions.entries.items()) if one.exchange is not None
-        ]
-        there = [one for one in sessions if not one["ended"] and one["last"] >= now - SEEN_SECONDS]
         return {
             "since": self.since,
             "total": self.total.shown(now),
@@ -239,8 +249,8 @@ class Board:
             ],
             "methods": [{"method": method, **tally.shown(now)} for method, tally in self._methods.entries.items()],
             "denials": [{"rule": rule, **one.shown()} for rule, one in reversed(self._denials.entries.items())],
-            "sessions": sessions[:100],
-            "sessions_seen": len(there),
+            "sessions": [_session(*entry) for entry in islice(reversed(self._sessions.entries.items()), _SESSIONS)],
+            "sessions_seen": self._seen.count(now),
         }
 
 

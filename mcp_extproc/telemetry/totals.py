@@ -216,6 +216,10 @@ class Seen:
         if len(self._last) > self._most:
             self._last.popitem(last=False)
 
+    def leave(self, name: str) -> None:
+        """Somebody is there no longer."""
+        self._last.pop(name, None)
+
     def count(self, now: float) -> int:
         """How many there were."""
         while self._last and next(iter(self._last.values())) < now - self._seconds:

@@ -89,6 +89,12 @@ def test_streams_and_ends_of_sessions_are_shown_and_not_counted() -> None:
     assert shown["sessions_seen"] == 0
 
 
+def test_attack_many_sessions_are_counted_though_not_kept() -> None:
+    """Any client opens as many as it likes."""
+    many = board(*(other(session=f"{number:012x}") for number in range(1500))).shown(NOW + 1)
+    assert (many["sessions_seen"], len(many["sessions"])) == (1500, 100)
+
+
 def test_sessions_of_long_ago_are_not_there() -> None:
     found = board(CALL)
     assert found.shown(NOW + 299)["sessions_seen"] == 1
