@@ -26,8 +26,9 @@ CREDENTIALS_UNAVAILABLE: Final = "credentials_unavailable"
 
 _IS_ERROR = re.compile(rb'"isError"\s*:\s*true')
 
-ErrorCode = Annotated[int, msgspec.Meta(ge=-(1 << 53), le=1 << 53)]
-"""Of a JSON-RPC error. Beyond these bounds, those of Envoy's metadata, no reader knows the number."""
+ErrorCode = Annotated[int, msgspec.Meta(gt=-(10**15), lt=10**15)]
+"""Of a JSON-RPC error. From there on Envoy writes a number of its metadata into a log with an exponent (1e+15), which is no
+integer for who reads it."""
 
 code_of: Final = msgspec.json.Decoder(ErrorCode).decode
 """Reads one from JSON text; raises ``msgspec.DecodeError``."""

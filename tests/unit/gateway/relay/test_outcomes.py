@@ -24,6 +24,7 @@ FAILED = {**ANSWERED, "error_reason": "tool_error"}
         (b'{"error":{"code":-32000,"message":""}}', {**ANSWERED, "error_reason": "server_error", "error_code": -32000}),
         (b'{"error":{"code":"x"}}', {**ANSWERED, "error_reason": "server_error"}),
         (b'{"error":{"code":%b}}' % (b"9" * 400), {**ANSWERED, "error_reason": "server_error"}),
+        (b'{"error":{"code":-1000000000000000}}', {**ANSWERED, "error_reason": "server_error"}),
         (b'{"error":', ANSWERED),
     ],
 )
