@@ -110,12 +110,21 @@ class ClaimToHeader(Section):
     header: Name
 
 
+class BackendReference(Reference):
+    """A service that is asked, or has keys."""
+
+    kind: str = "Service"
+    port: Port | None = None
+    weight: int | None = None
+    fallback: bool | None = None
+
+
 class RemoteJwks(Section):
     """Keys at a URL."""
 
     uri: str = Field(min_length=1, max_length=253)
     cache_duration: str = "300s"
-    backend_refs: Any = None
+    backend_refs: Items[BackendReference] = Field(default=(), max_length=16)
     backend_settings: Any = None
     backend_ref: Any = None
 
@@ -157,15 +166,6 @@ class ApiKeyAuth(Section):
     extract_from: tuple[ExtractFrom, ...] = Field(min_length=1)
     forward_client_id_header: str | None = Field(default=None, alias="forwardClientIDHeader")
     sanitize: bool | None = None
-
-
-class BackendReference(Reference):
-    """A service that is asked."""
-
-    kind: str = "Service"
-    port: Port | None = None
-    weight: int | None = None
-    fallback: bool | None = None
 
 
 class GrpcExtAuth(Section):

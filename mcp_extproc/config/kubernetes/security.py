@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from mcp_extproc.config.expressions import BACKEND, replaced
 from mcp_extproc.config.kubernetes.attached import AttachedRoute
+from mcp_extproc.config.kubernetes.backends import place_of
 from mcp_extproc.config.kubernetes.documents import FieldPath
 from mcp_extproc.config.kubernetes.envoy_gateway import ApiKeyAuth, LocalJwks, RemoteJwks
+from mcp_extproc.config.kubernetes.gateway_api import Reference
 from mcp_extproc.config.kubernetes.mcp_route import AuthorizationRule, BackendSelector, OAuth, RouteAuthorization
 from mcp_extproc.config.kubernetes.reading import Reading
 from mcp_extproc.config.kubernetes.values import ValueProblem
@@ -84,22 +87,43 @@ def _oauth(reading: Reading, route: AttachedRoute, oauth: OAuth) -> dict[str, An
 
 def _remote(reading: Reading, route: AttachedRoute, remote: RemoteJwks) -> dict[str, Any]:
     path: FieldPath = [*_OAUTH, "jwks", "remoteJWKS"]
-    for key, value in (
-        ("backendRefs", remote.backend_refs),
-        ("backendRef", remote.backend_ref),
-        ("backendSettings", remote.backend_settings),
-    ):
-        if value:
-            reading.refuse(
-                route.document,
-                [*path, key],
-                "is not supported: the keys come from the host in uri, with the system's authorities; leave it out and give a"
-                " uri that is reached from here, or put the keys into localJWKS",
-            )
+    if remote.backend_ref is not None:
+        reading.refuse(route.document, [*path, "backendRef"], "BackendRefs must be used, backendRef is not supported.")
+    if remote.backend_settings:
+        reading.warn(
+            route.document,
+            [*path, "backendSettings"],
+            "has no effect: the keys are fetched every cacheDuration, and again within 10 s where that fails",
+        )
+    if remote.backend_refs and not _is_where_the_uri_says(reading, route, path, remote):
+        reading.refuse(
+            route.document,
+            [*path, "backendRefs"],
+            "leads elsewhere than uri, or by TLS of its own, which is not supported: the keys come from the host in uri, with"
+            " the system's authorities; leave it out and give a uri that is reached from here, or put the keys into localJWKS",
+        )
     for ours, theirs in (("uri", "uri"), ("refresh", "cacheDuration")):
         native: FieldPath = [*route.at, "authentication", "oauth", "issuers", 0, "jwks", ours]
         reading.comes_from(native, route.document, [*path, theirs])
     return {"uri": remote.uri, "refresh": remote.cache_duration}
+
+
+def _is_where_the_uri_says(reading: Reading, route: AttachedRoute, path: FieldPath, remote: RemoteJwks) -> bool:
+    """Whether the backend says nothing else: then it may be left out. What can't be found is a problem by itself."""
+    if len(remote.backend_refs) > 1:
+        return False
+    [reference] = remote.backend_refs
+    target = Reference(name=reference.name, group=reference.group, kind=reference.kind, namespace=reference.namespace)
+    place = place_of(reading, route.document, [*path, "backendRefs", 0], target, reference.port)
+    if place is None:
+        return True
+    https = remote.uri.startswith("https:")
+    try:
+        parts = urlsplit(remote.uri)
+        named = (parts.hostname, parts.port or (443 if https else 80))
+    except ValueError:
+        return True  # which is a problem of the URI
+    return place.hosts == (named,) and place.tls == ({} if https else None) and place.unix_socket is None
 
 
 def _local(reading: Reading, route: AttachedRoute, local: LocalJwks | None) -> dict[str, Any]:

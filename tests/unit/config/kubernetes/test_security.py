@@ -16,6 +16,7 @@ from tests.unit.config.kubernetes.support import (
     quiet,
     route,
     secret,
+    tls_policy,
     to_backend,
 )
 
@@ -72,6 +73,21 @@ def test_keys_of_an_issuer() -> None:
         assert oauth(config_map(**{key: JWKS}), jwks=named).issuers[0].jwks.inline == JWKS
 
 
+def test_keys_at_a_backend_that_is_where_the_uri_says() -> None:
+    """As Envoy Gateway needs it for authorities; here the backend says nothing else."""
+    remote = {"uri": "https://idp.example/jwks", "backendRefs": to_backend(name="idp")}
+    idp = backend("idp", endpoints=[{"fqdn": {"hostname": "idp.example", "port": 443}}])
+    found = load(
+        route(securityPolicy={"oauth": OAUTH | {"jwks": {"remoteJWKS": remote}}}), backend(), idp, tls_policy("idp")
+    )
+    assert found.config.authentication is not None
+    assert found.config.authentication.oauth is not None
+    [issuer] = found.config.authentication.oauth.issuers
+    assert issuer.jwks is not None
+    assert issuer.jwks.uri == "https://idp.example/jwks"
+    assert all("idp" not in warning for warning in found.warnings)
+
+
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
@@ -81,8 +97,16 @@ def test_keys_of_an_issuer() -> None:
             ".claimToHeaders: host is set by the gateway, or reaches servers anyway: it can't carry what a",
         ),
         (
-            {"jwks": {"remoteJWKS": {"uri": "https://idp.example/jwks", "backendRefs": [{"name": "x"}]}}},
-            ".jwks.remoteJWKS.backendRefs: is not supported: the keys come from the host in uri",
+            {"jwks": {"remoteJWKS": {"uri": "https://idp.example/jwks", "backendRefs": to_backend()}}},
+            ".jwks.remoteJWKS.backendRefs: leads elsewhere than uri, or by TLS of its own, which is not supported",
+        ),
+        (
+            {"jwks": {"remoteJWKS": {"uri": "https://idp.example/jwks", "backendRefs": to_backend(name="idp")}}},
+            ".jwks.remoteJWKS.backendRefs[0].name: names the Backend default/idp, and there is no such document",
+        ),
+        (
+            {"jwks": {"remoteJWKS": {"uri": "https://idp.example/jwks", "backendRef": to_backend()[0]}}},
+            ".jwks.remoteJWKS.backendRef: BackendRefs must be used, backendRef is not supported.",
         ),
         ({"jwks": {"localJWKS": {}}}, ".jwks.localJWKS: expected inline, which type says"),
         ({"jwks": {"localJWKS": {"inline": "{}"}}}, ".jwks: the key set has no list"),
