@@ -27,11 +27,13 @@ _WHERE = "a relative path starts in the directory that the gateway is started in
 
 def named_files(config: GatewayConfig) -> Iterator[tuple[str, Path]]:
     """Each file, with the path of the field that names it."""
-    yield from _named(config.listen.tls, _OF_LISTEN, "listen")
+    yield from _named(config.listen.tls, _OF_LISTEN, "listen", "tls")
+    for index, one in enumerate(config.listen.tls.more if config.listen.tls is not None else ()):
+        yield from _named(one, _OF_LISTEN, "listen", "tls", "more", index)
     for place, authentication in config.authentications():
         yield from ((field([*place, *within]), path) for within, path in _named_by(authentication))
     for name, server in config.servers.items():
-        yield from _named(server.tls, _OF_SERVER, "servers", name)
+        yield from _named(server.tls, _OF_SERVER, "servers", name, "tls")
         own = server.credentials.own
         if own is not None and own.file is not None:
             yield field(["servers", name, "credentials", own.kind, "file"]), Path(own.file)
@@ -107,11 +109,11 @@ def unknown_command_lines(config: GatewayConfig) -> dict[str, str]:
     }
 
 
-def _named(section: BaseModel | None, names: tuple[str, ...], *at: str) -> Iterator[tuple[str, Path]]:
+def _named(section: BaseModel | None, names: tuple[str, ...], *at: str | int) -> Iterator[tuple[str, Path]]:
     for name in names:
         path = getattr(section, name, None)
         if path is not None:
-            yield field([*at, "tls", name]), Path(path)
+            yield field([*at, name]), Path(path)
 
 
 def _problem_of(path: Path) -> str | None:

@@ -111,8 +111,8 @@ class UpstreamTls(Model):
         return value
 
 
-class ListenTls(Model):
-    """TLS to clients."""
+class ClientsCertificate(Model):
+    """A certificate that clients are shown."""
 
     certificate: str | None = Field(default=None, min_length=1)
     """File of the PEM certificate chain."""
@@ -127,6 +127,21 @@ class ListenTls(Model):
     """Its private key itself, PEM text. It is never printed: Envoy reads it from a file of its own, for its owner alone, which
     `run` and `serve --envoy-config` write."""
 
+    @model_validator(mode="after")
+    def _given(self) -> ClientsCertificate:
+        check_certificate(self, "certificate", "key")
+        if self.certificate is None and self.certificate_inline is None:
+            raise ValueError("give certificate and key, or certificate_inline and key_inline")
+        return self
+
+
+class ListenTls(ClientsCertificate):
+    """TLS to clients."""
+
+    more: tuple[ClientsCertificate, ...] = Field(default=(), max_length=31)
+    """Further certificates: a client is shown the first one of all that has the host name which it asks for (SNI), or else
+    the one above. All are files, or all stand here."""
+
     client_ca: str | None = Field(default=None, min_length=1)
     """File of PEM CA certificates. If given, clients have to present a certificate signed by one of them."""
 
@@ -135,10 +150,14 @@ class ListenTls(Model):
 
     @model_validator(mode="after")
     def _fit(self) -> ListenTls:
-        check_certificate(self, "certificate", "key")
-        if self.certificate is None and self.certificate_inline is None:
-            raise ValueError("give certificate and key, or certificate_inline and key_inline")
+        if len({one.certificate is None for one in self.all}) > 1:
+            raise PlacedError(("more",), "Envoy takes files or inline certificates, not both: give all in one way")
         return self
+
+    @property
+    def all(self) -> tuple[ClientsCertificate, ...]:
+        """This one, and the further ones."""
+        return (self, *self.more)
 
 
 def check_certificate(section: Model, certificate: str, key: str) -> None:

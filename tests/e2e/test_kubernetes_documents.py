@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import yaml
+from cryptography import x509
 from mcp.client.client import Client
 
 from tests.support.gateway import TestClient, gateway_of
@@ -84,9 +85,11 @@ def pair_of(authority: Authority, name: str) -> dict[str, str]:
     return {"tls.crt": authority.certificate(name).read_text(), "tls.key": authority.key(name).read_text()}
 
 
-async def certificate_at(port: int, authority: Authority) -> bytes:
-    """What a new connection is shown."""
-    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=authority.client([]))
+async def certificate_at(port: int, authority: Authority, name: str = "127.0.0.1") -> bytes:
+    """What a new connection is shown that asks for a host name."""
+    context = authority.client([])
+    context.check_hostname = False
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
     shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
     assert isinstance(shown, bytes)
@@ -141,6 +144,31 @@ async def test_how_servers_and_clients_connect(tmp_path: Path, alpha: ScriptedSe
     assert "mcp-secret-certificate+server+beta.json" in shown
     for key in keys:
         assert key.splitlines()[1] not in shown
+
+
+async def test_a_port_with_several_certificates(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """Clients get the one for the name that they ask for, and otherwise the first."""
+    authority, port = Authority(tmp_path / "authority"), free_port()
+    for name in ("one", "two"):
+        authority.issue(name, x509.DNSName(f"{name}.example"))
+    listeners = [
+        {
+            "name": name, "port": port, "protocol": "HTTPS", "hostname": f"{name}.example",
+            "tls": {"certificateRefs": [{"name": name}]},
+        }
+        for name in ("one", "two")
+    ]  # fmt: skip
+    file = tmp_path / "mcp-route.yaml"
+    file.write_text(
+        text_of(
+            route(backendRefs=to_backend(name="alpha")), backend("alpha", endpoints=at(alpha)), gateway(*listeners),
+            *(secret(name, **pair_of(authority, name)) for name in ("one", "two")),
+        )
+    )  # fmt: skip
+    of = {name: ssl.PEM_cert_to_DER_cert(authority.certificate(name).read_text()) for name in ("one", "two")}
+    async with gateway_of(file, {}, port):
+        for asked, shown in (("one.example", "one"), ("two.example", "two"), ("else.example", "one")):
+            assert await certificate_at(port, authority, asked) == of[shown], asked
 
 
 async def test_an_issuer_that_is_down_at_the_start_fails_closed(tmp_path: Path, alpha: ScriptedServer) -> None:

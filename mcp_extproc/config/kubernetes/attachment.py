@@ -57,8 +57,16 @@ def listeners_of(reading: Reading, routes: Sequence[Document]) -> list[Listeners
                 f"is attached to another port than {routes[0]}: give each a file of its own",
             )
         served.append(Listeners(first[0], tuple(here)) if here else None)
-    _check_alike(reading, [one for one in served if one is not None])
+    _check_alike(reading, of_all(served))
     return served
+
+
+def of_all(listeners: Sequence[Listeners | None]) -> Listeners | None:
+    """Those that any route is attached to."""
+    attached = [one for one in listeners if one is not None]
+    if not attached:
+        return None
+    return Listeners(attached[0].gateway, tuple(sorted({number for one in attached for number in one.numbers})))
 
 
 def _port(gateway: Document, number: int) -> int:
@@ -88,17 +96,16 @@ def _attached(reading: Reading, route: Document) -> list[tuple[Document, int]]:
     return found
 
 
-def _check_alike(reading: Reading, served: Sequence[Listeners]) -> None:
-    """One port has one certificate here, whatever its listeners are called."""
-    all_of = sorted({number for one in served for number in one.numbers})
-    for number in all_of[1:]:
-        gateway = served[0].gateway
-        first, other = (gateway.object.spec.listeners[index] for index in (all_of[0], number))
-        if (first.protocol, first.tls) != (other.protocol, other.tls):
+def _check_alike(reading: Reading, served: Listeners | None) -> None:
+    """One port is for TLS, or is not, whatever its listeners are called."""
+    for number in served.numbers[1:] if served is not None else ():
+        gateway = served.gateway
+        first, other = (gateway.object.spec.listeners[index] for index in (served.numbers[0], number))
+        if first.protocol != other.protocol:
             reading.refuse(
                 gateway,
-                ["spec", "listeners", number, "tls"],
-                f"another protocol or certificate than listener {first.name} at the same port: use one that has all names",
+                ["spec", "listeners", number, "protocol"],
+                f"another one than that of listener {first.name} at the same port: use one for both",
             )
 
 

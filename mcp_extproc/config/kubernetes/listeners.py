@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mcp_extproc.config.kubernetes.backends import certificate_of
@@ -10,17 +11,22 @@ from mcp_extproc.config.kubernetes.gateway_api import Listener
 from mcp_extproc.config.kubernetes.reading import Reading
 
 
-def at_listener(reading: Reading, gateway: Document, index: int) -> dict[str, Any]:
-    """The keys of ``listen`` for a listener, by its number."""
-    listener = gateway.object.spec.listeners[index]
-    path: FieldPath = ["spec", "listeners", index]
-    found: dict[str, Any] = {"port": listener.port}
-    reading.comes_from(["listen", "port"], gateway, [*path, "port"])
-    reading.comes_from(["listen", "tls"], gateway, [*path, "tls"])
-    _check(reading, gateway, path, index)
-    tls = _tls(reading, gateway, path, listener)
-    if tls is not None:
-        found["tls"] = tls
+def at_listeners(reading: Reading, gateway: Document, numbers: Sequence[int]) -> dict[str, Any]:
+    """The keys of ``listen`` for listeners of one port, by their numbers."""
+    listeners = gateway.object.spec.listeners
+    found: dict[str, Any] = {"port": listeners[numbers[0]].port}
+    reading.comes_from(["listen", "port"], gateway, ["spec", "listeners", numbers[0], "port"])
+    certificates: list[dict[str, str]] = []
+    for number in numbers:
+        path: FieldPath = ["spec", "listeners", number]
+        _check(reading, gateway, path, number)
+        for certificate in _certificates(reading, gateway, path, listeners[number]):
+            if certificate not in certificates:
+                native: FieldPath = ["listen", "tls", *(["more", len(certificates) - 1] if certificates else [])]
+                reading.comes_from(native, gateway, [*path, "tls"])
+                certificates.append(certificate)
+    if certificates:
+        found["tls"] = certificates[0] | ({"more": certificates[1:]} if certificates[1:] else {})
     for address in gateway.object.spec.addresses:
         if address.type == "IPAddress" and "address" not in found:
             found["address"] = address.value
@@ -30,18 +36,18 @@ def at_listener(reading: Reading, gateway: Document, index: int) -> dict[str, An
     return found
 
 
-def _tls(reading: Reading, gateway: Document, path: FieldPath, listener: Listener) -> dict[str, Any] | None:
-    """The section ``listen.tls``; ``None`` for plain HTTP."""
+def _certificates(reading: Reading, gateway: Document, path: FieldPath, listener: Listener) -> list[dict[str, str]]:
+    """Those of a listener; none for plain HTTP."""
     if listener.protocol not in ("HTTP", "HTTPS"):
         reading.refuse(gateway, [*path, "protocol"], "expected HTTP or HTTPS")
-        return None
+        return []
     tls, place = listener.tls, [*path, "tls"]
     if (tls is None) != (listener.protocol == "HTTP"):
         reading.refuse(
             gateway, place, "required by HTTPS: give certificateRefs" if tls is None else "requires protocol HTTPS"
         )
     if tls is None:
-        return None
+        return []
     if tls.mode not in (None, "Terminate"):
         reading.refuse(gateway, [*place, "mode"], "expected Terminate: MCP is read here")
     if tls.frontend_validation is not None:
@@ -53,11 +59,13 @@ def _tls(reading: Reading, gateway: Document, path: FieldPath, listener: Listene
         )
     for option in tls.options or {}:
         reading.refuse(gateway, [*place, "options", option], "is not supported: leave it out")
-    if len(tls.certificate_refs) != 1:
-        reading.refuse(gateway, [*place, "certificateRefs"], "expected one Secret")
-        return None
-    pair = certificate_of(reading, gateway, [*place, "certificateRefs", 0], tls.certificate_refs[0])
-    return None if pair is None else {"certificate_inline": pair[0], "key_inline": pair[1]}
+    if not tls.certificate_refs:
+        reading.refuse(gateway, [*place, "certificateRefs"], "expected at least one Secret")
+    pairs = [
+        certificate_of(reading, gateway, [*place, "certificateRefs", index], reference)
+        for index, reference in enumerate(tls.certificate_refs)
+    ]
+    return [{"certificate_inline": pair[0], "key_inline": pair[1]} for pair in pairs if pair is not None]
 
 
 def _check(reading: Reading, gateway: Document, path: FieldPath, index: int) -> None:

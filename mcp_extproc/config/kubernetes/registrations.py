@@ -10,7 +10,7 @@ from mcp_extproc.config.kubernetes.backends import Place, place_of, port_name
 from mcp_extproc.config.kubernetes.documents import Document
 from mcp_extproc.config.kubernetes.gateway_api import Reference
 from mcp_extproc.config.kubernetes.http_route import Filter, HttpBackendReference
-from mcp_extproc.config.kubernetes.listeners import at_listener
+from mcp_extproc.config.kubernetes.listeners import at_listeners
 from mcp_extproc.config.kubernetes.names import Called, given_names
 from mcp_extproc.config.kubernetes.reading import Reading
 
@@ -116,7 +116,7 @@ def _at(reading: Reading, extension: Document) -> tuple[dict[str, Any], str | No
     if index is None:
         reading.refuse(extension, [*path, "sectionName"], f"{gateway} has no such listener: correct it")
         return {}, None
-    return at_listener(reading, gateway, index), listeners[index].hostname
+    return at_listeners(reading, gateway, [index]), listeners[index].hostname
 
 
 # -- Servers ------------------------------------------------------------------------------------------------------------

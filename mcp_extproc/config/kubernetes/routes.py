@@ -7,12 +7,12 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from mcp_extproc.config.kubernetes.attached import AttachedRoute, Hosts
-from mcp_extproc.config.kubernetes.attachment import Listeners, hosts_of, listeners_of
+from mcp_extproc.config.kubernetes.attachment import Listeners, hosts_of, listeners_of, of_all
 from mcp_extproc.config.kubernetes.backends import place_of
 from mcp_extproc.config.kubernetes.documents import Document, FieldPath
 from mcp_extproc.config.kubernetes.ext_auth import ext_auth
 from mcp_extproc.config.kubernetes.gateway_api import Reference
-from mcp_extproc.config.kubernetes.listeners import at_listener
+from mcp_extproc.config.kubernetes.listeners import at_listeners
 from mcp_extproc.config.kubernetes.mcp_route import BackendRef
 from mcp_extproc.config.kubernetes.names import Called, given_names
 from mcp_extproc.config.kubernetes.precedence import in_order
@@ -31,7 +31,7 @@ def native(reading: Reading) -> dict[str, Any]:
     documents = list(reading.documents.of_kind("MCPRoute"))
     listeners = listeners_of(reading, documents)
     hosts = [hosts_of(reading, one, found) for one, found in zip(documents, listeners, strict=True)]
-    first = next(filter(None, listeners), None)
+    first = of_all(listeners)
     if len(documents) == 1 and not _is_chosen(documents[0], hosts[0]):
         routes = [AttachedRoute(documents[0], (), _own_names(documents[0]), hosts[0])]
         data = {"servers": _servers(reading, routes[0])} | _alone(reading, routes[0], first)
@@ -63,7 +63,7 @@ def _several(reading: Reading, routes: Sequence[AttachedRoute], listeners: Liste
     ordered = {route.at[-1]: virtual for route, virtual in in_order(reading, described)}
     data: dict[str, Any] = {"servers": servers, "virtual_servers": ordered, "main_endpoint": False}
     if listeners is not None:
-        data["listen"] = at_listener(reading, listeners.gateway, listeners.numbers[0])
+        data["listen"] = at_listeners(reading, listeners.gateway, listeners.numbers)
     return data
 
 
@@ -130,7 +130,7 @@ def _alone(reading: Reading, route: AttachedRoute, listeners: Listeners | None) 
     found: dict[str, Any] = {"path": route.spec.path} if route.spec.path != "/mcp" else {}
     reading.comes_from(["listen", "path"], route.document, ["spec", "path"])
     if listeners is not None:
-        found |= at_listener(reading, listeners.gateway, listeners.numbers[0])
+        found |= at_listeners(reading, listeners.gateway, listeners.numbers)
     reading.comes_from(["listen", "allowed_hosts"], route.hosts.document, route.hosts.path)
     if route.hosts.names:
         found["allowed_hosts"] = list(route.hosts.names)

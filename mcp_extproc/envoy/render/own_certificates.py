@@ -33,8 +33,8 @@ class Inline:
     """A certificate that stands in the configuration."""
 
     owner: str
-    """:data:`LISTENER`, or :func:`of_server`."""
-    path: tuple[str, ...]
+    """:data:`LISTENER`, with a number for further ones, or :func:`of_server`."""
+    path: tuple[str | int, ...]
     """Of its key in the configuration."""
     certificate: str
     key: str = field(repr=False)
@@ -46,7 +46,8 @@ class Inline:
 
 
 def present(context: CommonTlsContext, tls: UpstreamTls | ListenTls, owner: str, folder: Path | None) -> None:
-    """Present the certificate that a section names, if it names any.
+    """Present the certificates that a section names, if it names any. Of several, Envoy takes the first that has the name
+    which is asked for.
 
     Args:
         context: of the connections.
@@ -54,14 +55,24 @@ def present(context: CommonTlsContext, tls: UpstreamTls | ListenTls, owner: str,
         owner: :data:`LISTENER`, or :func:`of_server`.
         folder: of files with secrets, as Envoy sees it; without one none is presented that stands in the configuration.
     """
-    files = (tls.certificate, tls.key) if isinstance(tls, ListenTls) else (tls.client_certificate, tls.client_key)
-    if files[0] is not None:
-        chain, key = (DataSource(filename=name) for name in files)
-        context.tls_certificates = [TlsCertificate(certificate_chain=chain, private_key=key)]
-    elif (inline := _inline_in(tls, owner)) is not None and folder is not None:
-        source = PathConfigSource(path=str(folder / inline.file))
-        sds = ConfigSource(path_config_source=source, resource_api_version=ApiVersion.V3)
-        context.tls_certificate_sds_secret_configs = [SdsSecretConfig(name=owner, sds_config=sds)]
+    pairs = (
+        [(one.certificate, one.key) for one in tls.all]
+        if isinstance(tls, ListenTls)
+        else [(tls.client_certificate, tls.client_key)]
+    )
+    if pairs[0][0] is not None:
+        files = [[DataSource(filename=name) for name in pair] for pair in pairs]
+        context.tls_certificates = [TlsCertificate(certificate_chain=chain, private_key=key) for chain, key in files]
+    elif folder is not None:
+        context.tls_certificate_sds_secret_configs = [
+            SdsSecretConfig(name=inline.owner, sds_config=_read_from(folder / inline.file))
+            for inline in _inline_in(tls, owner)
+        ]
+
+
+def _read_from(file: Path) -> ConfigSource:
+    source = PathConfigSource(path=str(file))
+    return ConfigSource(path_config_source=source, resource_api_version=ApiVersion.V3)
 
 
 def secrets(config: GatewayConfig) -> Iterator[tuple[str, Mapping[str, Any], str]]:
@@ -92,21 +103,24 @@ def needing_files(found: Iterable[Inline]) -> Iterator[Problem]:
 def of_servers(config: GatewayConfig) -> Iterator[Inline]:
     """Those that servers get."""
     for name, server in config.servers.items():
-        if server.tls is not None and (inline := _inline_in(server.tls, of_server(name))) is not None:
-            yield inline
+        if server.tls is not None:
+            yield from _inline_in(server.tls, of_server(name))
 
 
 def of_listener(config: GatewayConfig) -> Iterator[Inline]:
-    """That which clients get."""
-    if config.listen.tls is not None and (inline := _inline_in(config.listen.tls, LISTENER)) is not None:
-        yield inline
+    """Those which clients get."""
+    if config.listen.tls is not None:
+        yield from _inline_in(config.listen.tls, LISTENER)
 
 
-def _inline_in(tls: UpstreamTls | ListenTls, owner: str) -> Inline | None:
+def _inline_in(tls: UpstreamTls | ListenTls, owner: str) -> Iterator[Inline]:
     if isinstance(tls, ListenTls):
-        path: tuple[str, ...] = ("listen", "tls", "key_inline")
-        chain, key = tls.certificate_inline, tls.key_inline
-    else:
+        for number, one in enumerate(tls.all):
+            within = () if number == 0 else ("more", number - 1)
+            if one.certificate_inline is not None and one.key_inline is not None:
+                key = one.key_inline.get_secret_value()
+                name = owner if number == 0 else f"{owner}/{number + 1}"
+                yield Inline(name, ("listen", "tls", *within, "key_inline"), one.certificate_inline, key)
+    elif tls.client_certificate_inline is not None and tls.client_key_inline is not None:
         path = ("servers", owner.removeprefix(_OF_SERVER), "tls", "client_key_inline")
-        chain, key = tls.client_certificate_inline, tls.client_key_inline
-    return None if chain is None or key is None else Inline(owner, path, chain, key.get_secret_value())
+        yield Inline(owner, path, tls.client_certificate_inline, tls.client_key_inline.get_secret_value())

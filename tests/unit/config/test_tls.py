@@ -83,3 +83,19 @@ def test_keys_that_are_none(files: Authority) -> None:
 )
 def test_what_does_not_fit(model: type[UpstreamTls | ListenTls], section: dict[str, Any], problem: str) -> None:
     assert problem in error_of(model, section)
+
+
+def test_certificates_for_clients_are_all_files_or_none() -> None:
+    several = ListenTls.model_validate({"certificate": "a", "key": "b", "more": [{"certificate": "c", "key": "d"}]})
+    assert [one.certificate for one in several.all] == ["a", "c"]
+    assert error_of(ListenTls, {"certificate": "a", "key": "b", "more": [{"certificate": "c"}]}) == (
+        "more[0]: certificate and key have to be given together"
+    )
+
+
+def test_certificates_for_clients_are_given_in_one_way(files: Authority) -> None:
+    chain, key = files.certificate("server").read_text(), files.key("server").read_text()
+    more = [{"certificate_inline": chain, "key_inline": key}]
+    assert error_of(ListenTls, {"certificate": "a", "key": "b", "more": more}) == (
+        "more: Envoy takes files or inline certificates, not both: give all in one way"
+    )

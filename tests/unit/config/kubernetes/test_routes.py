@@ -249,6 +249,18 @@ def test_listeners_without_effect_are_named_once() -> None:
     assert "spec.listeners[1]: has no effect" in warning
 
 
+def test_several_certificates_at_one_port() -> None:
+    """Of one listener, and of several; the one that two have is there once."""
+    pairs = {name: pair() for name in "stu"}
+    one = listener("a", protocol="HTTPS", tls={"certificateRefs": [{"name": "s"}, {"name": "t"}]})
+    two = listener("b", protocol="HTTPS", tls={"certificateRefs": [{"name": "t"}, {"name": "u"}]})
+    secrets = [secret(name, **values) for name, values in pairs.items()]
+    tls = quiet(route(), backend(), gateway(one, two), *secrets).config.listen.tls
+    assert tls is not None
+    shown = [one.certificate_inline.strip() for one in tls.all if one.certificate_inline is not None]
+    assert shown == [pairs[name]["tls.crt"].strip() for name in "stu"]
+
+
 @pytest.mark.parametrize(
     ("documents", "problem"),
     [
@@ -310,8 +322,8 @@ def test_listeners_without_effect_are_named_once() -> None:
             'Gateway default/gateway spec.listeners[0].tls.options["x/y"]: is not supported: leave it out',
         ),
         (
-            [route(), backend(), secured(certificateRefs=[{"name": "s"}, {"name": "t"}]), secret(**PAIR)],
-            "Gateway default/gateway spec.listeners[0].tls.certificateRefs: expected one Secret",
+            [route(), backend(), secured(certificateRefs=[]), secret(**PAIR)],
+            "Gateway default/gateway spec.listeners[0].tls.certificateRefs: expected at least one Secret",
         ),
         (
             [
@@ -320,7 +332,7 @@ def test_listeners_without_effect_are_named_once() -> None:
                 gateway(listener("a", protocol="HTTPS", tls=TO_SECRET), listener("b")),
                 secret(**PAIR),
             ],
-            "Gateway default/gateway spec.listeners[1].tls: another protocol or certificate than listener a at the same port",
+            "Gateway default/gateway spec.listeners[1].protocol: another one than that of listener a at the same port",
         ),
         (
             [route(), backend(), secured(), secret(**PAIR | {"tls.key": "hunter2"})],
@@ -337,6 +349,18 @@ def test_listeners_without_effect_are_named_once() -> None:
                 backend(),
             ],
             "MCPRoute default/second spec.backendSelector.rules[0].cel: another route has a backend of the same name",
+        ),
+        (
+            [
+                route(),
+                backend(),
+                gateway(
+                    *(listener(name, protocol="HTTPS", tls={"certificateRefs": [{"name": name}]}) for name in "st")
+                ),
+                secret(**PAIR),
+                secret("t", **PAIR | {"tls.key": pair()["tls.key"]}),
+            ],
+            "Gateway default/gateway spec.listeners[1].tls: belongs to another certificate than the first one in `tls.crt`",
         ),
     ],
 )
