@@ -98,7 +98,9 @@ def _attached(reading: Reading, route: Document) -> list[tuple[Document, int]]:
 
 def _check_alike(reading: Reading, served: Listeners | None) -> None:
     """One port is for TLS, or is not, whatever its listeners are called."""
-    for number in served.numbers[1:] if served is not None else ():
+    if served is None:
+        return
+    for number in served.numbers[1:]:
         gateway = served.gateway
         first, other = (gateway.object.spec.listeners[index] for index in (served.numbers[0], number))
         if first.protocol != other.protocol:

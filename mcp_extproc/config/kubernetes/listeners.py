@@ -22,7 +22,8 @@ def at_listeners(reading: Reading, gateway: Document, numbers: Sequence[int]) ->
         _check(reading, gateway, path, number)
         for certificate in _certificates(reading, gateway, path, listeners[number]):
             if certificate not in certificates:
-                native: FieldPath = ["listen", "tls", *(["more", len(certificates) - 1] if certificates else [])]
+                further: FieldPath = ["more", len(certificates) - 1] if certificates else []
+                native: FieldPath = ["listen", "tls", *further]
                 reading.comes_from(native, gateway, [*path, "tls"])
                 certificates.append(certificate)
     if certificates:
