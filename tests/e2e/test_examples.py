@@ -94,6 +94,35 @@ async def test_the_samples_from_mcp_servers_json_and_the_tools_example() -> None
         assert lines[0].endswith("Write a new note.")
 
 
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        (
+            "mcp-route.yaml",
+            ["notes__create", "notes__list", "notes__search",
+             "dates__today", "dates__weekday", "dates__add_days", "dates__days_between"],
+        ),
+        (
+            "kuadrant.yaml",
+            ["notes_create", "notes_list", "notes_search", "notes_delete", "today", "weekday", "add_days", "days_between"],
+        ),
+    ],
+)  # fmt: skip
+async def test_the_samples_as_documents_of_kubernetes(file: str, names: list[str]) -> None:
+    """``make run ARGS=examples/…``, with a Gateway's port replaced, and for Kuadrant a virtual server."""
+    async with running(f"examples/{file}", "--port", "0", "--json") as process:
+        ready = await announced(process)
+        assert [server["problem"] for server in ready["servers"]] == [None, None]
+        async with Client(ready["url"]) as client:
+            assert [tool.name for tool in (await client.list_tools()).tools] == names
+            [weekday] = [name for name in names if name.endswith("weekday")]
+            assert await text_of(client, weekday, day="2026-11-21") == "Saturday"
+        if file == "kuadrant.yaml":
+            async with Client(f"{ready['url']}/default/reading") as client:
+                listed = [tool.name for tool in (await client.list_tools()).tools]
+                assert listed == ["notes_list", "notes_search", "weekday"]
+
+
 async def test_a_port_that_is_taken() -> None:
     """The gateway's or a server's: it says which, and what to change, and ends what had started."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
