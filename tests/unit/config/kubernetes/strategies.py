@@ -207,6 +207,12 @@ def _several(count: int, values: tuple[str | None, ...]) -> st.SearchStrategy[li
 
 
 def _shuffled(draw: st.DrawFn, file: File) -> File:
+    """With documents that nothing names."""
+    if draw(st.booleans()):
+        to = draw(st.sampled_from([_backend, _service]))
+        to(draw, file, f"stray{len(file.documents)}", draw(st.sampled_from(NAMESPACES)))
+    if draw(st.booleans()):
+        _authority(draw, file, draw(st.sampled_from(NAMESPACES)))
     file.documents = draw(st.permutations(file.documents))
     return file
 

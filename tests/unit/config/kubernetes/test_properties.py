@@ -128,6 +128,9 @@ def told_as(kind: str, path: FieldPath) -> set[str]:
     return {whole, *(whole[: found.start()] for found in re.finditer(r"\.|\[\]", whole))}
 
 
+NAMED_BY_NONE = "has no effect: no document that is read names it"
+
+
 def counts(file: File, index: int, path: FieldPath, said: Iterable[str]) -> bool:
     """Whether anything comes of what stands there; not if something around it is told to have no effect."""
     document = file.documents[index]
@@ -135,6 +138,8 @@ def counts(file: File, index: int, path: FieldPath, said: Iterable[str]) -> bool
     told = {one.partition(": ")[0] for one in said}
     around = {f"{kind} {namespace or 'default'}/{name} {field(path[:end])}".rstrip() for end in range(len(path))}
     replaced = {key.rpartition("/")[2] for key in document["metadata"].get("annotations", {})}
+    if any(NAMED_BY_NONE in one and f"{namespace or 'default'}/{name}" in one for one in said):
+        return False
     return (
         told.isdisjoint(around - {f"{kind} {namespace or 'default'}/{name} spec"})
         and not any((kind, key) in NO_MEANING for key in told_as(kind, path))
