@@ -106,6 +106,7 @@ async def test_claims_are_believed_where_envoy_says_that_no_client_wrote_them(oa
             ("alice", {"claims": "1"}, 0),
             ("bob", {"claims": "1"}, 404),
             ("alice", {}, 401),
+            ("alice", {"other": "1"}, 401),
             ("alice", {"api_key": "bob"}, 404),
             ("alice", {"claims": "1", "api_key": "bob"}, 404),
         ):
