@@ -50,7 +50,7 @@ _LAST_CALL: Final = b"drainage"
 _HEADER_BYTES: Final = frames.HEADER_BYTES
 _MAX_FRAME: Final = frames.SMALLEST_MAX_FRAME
 _read_start: Final = frames.read_start
-_header: Final = frames.header
+_start: Final = frames.start
 _DATA: Final = frames.DATA
 _HEADERS: Final = frames.HEADERS
 _RST_STREAM: Final = frames.RST_STREAM
@@ -706,7 +706,7 @@ class Connection:
             self._debts -= 1
             if self._table_update:
                 block = self._with_table_update(block)
-            self._out += (_header(len(block), _HEADERS, _END_HEADERS, id), block)
+            self._out += (frames.header(len(block), _HEADERS, _END_HEADERS, id), block)
 
     def begin(self, id: int, block: bytes, data: bytes) -> None:
         """:meth:`send_headers` and :meth:`send_data` in one step: most responses are both, and no more."""
@@ -720,7 +720,9 @@ class Connection:
         self._debts -= 1
         stream.send_window -= size
         self._send_window -= size
-        self._out += (_header(len(block), _HEADERS, _END_HEADERS, id), block, _header(size, _DATA, 0, id), data)
+        self._out += (
+            _start(len(block) << 8 | _HEADERS, _END_HEADERS, id), block, _start(size << 8 | _DATA, 0, id), data,
+        )  # fmt: skip
 
     def send_data(self, id: int, data: bytes) -> None:
         """Send data when the peer's windows allow."""
@@ -731,7 +733,7 @@ class Connection:
         if not stream.pending and size <= stream.send_window and size <= self._send_window and size <= self._max_frame:
             stream.send_window -= size
             self._send_window -= size
-            self._out += (_header(size, _DATA, 0, id), data)
+            self._out += (_start(size << 8 | _DATA, 0, id), data)
             return
         waits = bool(stream.pending)
         if stream.pending is None:
@@ -784,7 +786,7 @@ class Connection:
             stream.send_window -= size
             self._send_window -= size
             stream.pending_bytes -= size
-            self._out += (_header(size, frames.DATA, 0, stream.id), data[:size])
+            self._out += (frames.header(size, frames.DATA, 0, stream.id), data[:size])
             if size == len(data):
                 pending.popleft()
             else:

@@ -57,7 +57,6 @@ STREAM_ID: Final = 0x7FFFFFFF
 
 _HEADER = struct.Struct(">HBBBL")
 _START = struct.Struct(">LBL")
-_pack_start = _START.pack
 _WORD = struct.Struct(">L")
 _SETTING = struct.Struct(">HL")
 
@@ -67,17 +66,20 @@ read_header = _HEADER.unpack_from
 read_start = _START.unpack_from
 """The same in fewer values: length and type in one (``length << 8 | type``), flags, stream."""
 
+start = _START.pack
+"""A frame header of these values; the payload follows."""
+
 read_word = _WORD.unpack_from
 
 
 def header(length: int, kind: int, flags: int, stream: int) -> bytes:
     """A frame header; the payload follows."""
-    return _pack_start(length << 8 | kind, flags, stream)
+    return start(length << 8 | kind, flags, stream)
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     """A complete frame."""
-    return _START.pack(len(payload) << 8 | kind, flags, stream) + payload
+    return start(len(payload) << 8 | kind, flags, stream) + payload
 
 
 def settings(values: dict[int, int]) -> bytes:

@@ -221,13 +221,18 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._reading = True
+        calls = self._calls
         try:
             for event in self.connection.receive(data):
                 if isinstance(event, DataReceived):
-                    if (call := self._calls.get(event.stream)) is None:
+                    if (call := calls.get(event.stream)) is None:
                         self.connection.consumed(event.stream, event.size)
-                    else:
-                        self._on_data(call, event)
+                        continue
+                    try:
+                        call.data(event)
+                    except grpc.GrpcError as error:
+                        self.connection.consumed(event.stream, event.size)
+                        self._give_up(event.stream, error.status, error.message)
                 elif isinstance(event, RequestReceived):
                     self._on_request(event.stream, event.headers)
                 elif isinstance(event, StreamReset):
@@ -313,13 +318,6 @@ class _Connection(asyncio.Protocol):
         if call is not None:
             self.finish(stream, status, why)
             call.gone()
-
-    def _on_data(self, call: _Call, event: DataReceived) -> None:
-        try:
-            call.data(event)
-        except grpc.GrpcError as error:
-            self.connection.consumed(event.stream, event.size)
-            self._give_up(event.stream, error.status, error.message)
 
     def _on_reset(self, stream: int) -> None:
         if (call := self._calls.get(stream)) is not None:
