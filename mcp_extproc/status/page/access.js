@@ -51,8 +51,9 @@ function kindCard([kind, , title, nameOf], sides) {
     return h("li", {}, h("code", {}, name), differs ? h("span", { class: "tag warn" }, sees[0] ? "only the first" : "only the other") : null);
   };
   const nothing = problems.length ? null : empty("None", "It may call this endpoint, and sees no tools there.");
+  const missing = [...new Set(sides.flatMap((each) => each.found[kind]?.missing ?? []))].map((sentence) => h("p", { class: "body note" }, sentence));
   const body = all.length ? h("ul", { class: "names body" }, all.map((name) => item(name))) : nothing;
-  return card(title, h("span", { class: "note" }, said), problems.map((problem) => h("p", { class: "body problem" }, problem)), body);
+  return card(title, h("span", { class: "note" }, said), problems.map((problem) => h("p", { class: "body problem" }, problem)), missing, body);
 }
 
 function side(title) {
@@ -90,11 +91,11 @@ function side(title) {
   return found;
 }
 
-/** `{entries, problem}`: one list that can't be had does not hide the others. */
+/** `{entries, missing, problem}`: one list that can't be had does not hide the others. */
 async function listed(client, kind, method) {
   try {
-    return { entries: await client.list(kind, method), problem: null };
+    return { ...(await client.list(kind, method)), problem: null };
   } catch (problem) {
-    return { entries: [], problem: problem.error?.code === -32601 ? null : problem.message };
+    return { entries: [], missing: [], problem: problem.error?.code === -32601 ? null : problem.message };
   }
 }

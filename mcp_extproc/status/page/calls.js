@@ -15,6 +15,8 @@ export function calls() {
   const hold = h("button", { type: "button", "aria-pressed": "false", onclick: toggleHold }, "Hold");
   const note = h("span", { class: "note", role: "status" });
   const list = table([...CALLS, ["At server", "num gone"]], "calls", "Calls");
+  list.element.classList.add("chosen-by-row");
+  list.element.addEventListener("click", chooseRow);
   const none = empty("No calls yet", "They appear here as they are made, within two seconds.");
   const noMatch = empty("None of them", "No call fits the filter.");
   const detail = h("div", { class: "facts" });
@@ -39,11 +41,18 @@ export function calls() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const found = all.filter((call) => fits(call, only.value) && words.every((word) => textOf(call).includes(word)));
     list.rows.show(found.slice(-MOST).reverse(), (call) => call.n, cells);
-    const since = feed.state ? ` since ${clock(feed.state.board.since)}` : "";
-    fill(note, held ? `Held; ${plural(feed.calls.length ? feed.calls.at(-1).n - (held.at(-1)?.n ?? 0) : 0, "call")} since then` : `${plural(found.length, "call")}${since}, the latest first`);
+    fill(note, held ? `Held; ${plural(feed.calls.length ? feed.calls.at(-1).n - (held.at(-1)?.n ?? 0) : 0, "call")} since then` : shownOf(found.length, all.length, words.length || only.value));
     toggle(all.length, note, none);
     list.element.hidden = !found.length;
     noMatch.hidden = !all.length || Boolean(found.length);
+  }
+
+  /** A row is as good as what is written in it, unless somebody selects text there. */
+  function chooseRow(event) {
+    if (event.target.closest("button") || String(getSelection())) return;
+    const button = event.target.closest("tbody tr")?.querySelector("button");
+    button?.focus();
+    button?.click();
   }
 
   function cells(call) {
@@ -69,6 +78,14 @@ export function calls() {
     chosen?.focus();
   }
   return { element, update };
+}
+
+/** What is listed is a part of what the page has, and that of what there was. */
+function shownOf(found, all, isFiltered) {
+  if (isFiltered) return `${count(found)} of the last ${plural(all, "call")}, the latest first`;
+  const { total, since } = feed.state?.board ?? {};
+  const listed = Math.min(found, MOST);
+  return `${total && listed < total.calls ? `the latest ${count(listed)} of ` : ""}${plural(Math.max(total?.calls ?? 0, listed), "call")}${since ? ` since ${clock(since)}` : ""}`;
 }
 
 function fits(call, verdict) {

@@ -2,6 +2,7 @@
 
 const LATEST = "2025-11-25";
 const MOST_PAGES = 100;
+const UNAVAILABLE = "mcp-extproc/unavailable";
 
 /** Why there is no result. `status` is of HTTP, `error` of JSON-RPC. */
 export class Failed extends Error {
@@ -42,17 +43,23 @@ export class Client {
     }
   }
 
-  /** All entries of a list, such as `tools`. */
+  /**
+   * A list, such as `tools`: `{entries, missing}`, where `missing` has sentences about servers that could not be asked. Their
+   * entries would look as if they were hidden from this caller.
+   */
   async list(kind, method = `${kind}/list`) {
-    const found = [];
+    const entries = [];
+    const missing = new Set();
     let cursor;
     for (let page = 0; page < MOST_PAGES; page++) {
       const { result } = await this.request(method, cursor === undefined ? {} : { cursor });
-      found.push(...(Array.isArray(result[kind]) ? result[kind] : []));
+      entries.push(...(Array.isArray(result[kind]) ? result[kind] : []));
+      const unavailable = result._meta?.[UNAVAILABLE];
+      for (const one of Array.isArray(unavailable) ? unavailable : []) missing.add(`Those of server ${one?.server} are not among them: it ${one?.message}.`);
       cursor = result.nextCursor;
       if (cursor === undefined) break;
     }
-    return found;
+    return { entries, missing: [...missing] };
   }
 
   /** What the server said of itself. */

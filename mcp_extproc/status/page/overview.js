@@ -179,7 +179,7 @@ function toolCells(tool) {
 export function denialCells(one, now) {
   const what = [one.what ?? one.method, one.server && `on ${one.server}`, one.principal && `by ${one.principal}`].filter(Boolean).join(" ");
   return [
-    [() => [h("span", { class: "name" }, one.rule.replace("_", " ")), h("span", { class: "under" }, what)], "", null, [one.rule, what]],
+    [() => [h("span", { class: "name" }, one.rule), h("span", { class: "under" }, what)], "", null, [one.rule, what]],
     [ago(one.last, now), "keep soft"],
     [count(one.count), "num"],
   ];

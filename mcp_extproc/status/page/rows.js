@@ -3,6 +3,7 @@
 import { h } from "./dom.js";
 import { NONE, clock, duration } from "./format.js";
 
+const SHORT = 16;
 const VERDICTS = { allow: ["allowed", "soft"], deny: ["denied", "tag warn"], error: ["failed", "tag bad"] };
 
 export const CALLS = [["Time", ""], ["Verdict", ""], ["What", ""], ["Server", "gone"], ["Caller", "gone"], ["Took", "num"]];
@@ -17,10 +18,16 @@ export function callCells(call, choose) {
     [clock(call.time), "keep soft"],
     [() => h("span", { class: kind }, word), "keep", "", word],
     [() => whatOf(call, choose), "what", "", call.n],
-    [call.server ?? NONE, call.server ? "gone" : "gone none"],
-    [call.principal ?? NONE, call.principal ? "gone" : "gone none"],
+    [call.server ?? NONE, kindOf(call.server)],
+    [call.principal ?? NONE, kindOf(call.principal)],
     [duration(call.ms), "num"],
   ];
+}
+
+/** Short names stay on one line: a column of them would be as narrow as a letter beside one with long texts. */
+function kindOf(name) {
+  if (name == null) return "gone none";
+  return name.length <= SHORT ? "gone keep" : "gone";
 }
 
 export function verdictOf(call) {

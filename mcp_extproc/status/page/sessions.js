@@ -41,7 +41,7 @@ export function sessions() {
     denials.rows.show(board.denials, (one) => one.rule, (one) => denialCells(one, now));
     toggle(board.denials.length, denials.element, noDenials);
     const counted = Object.entries(envoy?.denied ?? {}).filter(([, number]) => number);
-    counters.rows.show(counted, ([name]) => name, ([name, number]) => [[name.replace("_", " "), "name"], [count(number), "num"]]);
+    counters.rows.show(counted, ([name]) => name, ([name, number]) => [[name, "name"], [count(number), "num"]]);
     toggle(counted.length, counters.element, noCounters);
   }
   return { element, update };

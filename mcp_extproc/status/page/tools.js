@@ -16,13 +16,14 @@ export function tools() {
   const needs = h("span", { class: "note" });
   const note = h("span", { class: "note", role: "status" });
   const search = h("input", { type: "search", placeholder: "Search in names and descriptions  ( / )", "aria-label": "Search tools", oninput: list });
+  const missing = h("p", { class: "note", role: "status" });
   const names = h("div", { class: "list" });
   const detail = h("section", { class: "card", "aria-label": "Tool" });
   const element = h(
     "div",
     { class: "stack" },
     card("As a client", needs, who),
-    h("div", { class: "split" }, card("Tools", note, h("div", { class: "body" }, h("label", {}, search)), names), detail),
+    h("div", { class: "split" }, card("Tools", note, h("div", { class: "body" }, h("label", {}, search), missing), names), detail),
   );
   names.addEventListener("keydown", byArrows);
   const ends = onCaller(load);
@@ -48,12 +49,14 @@ export function tools() {
     found = chosen = null;
     fill(needs, needsOf(wayOf(caller.way)));
     fill(note, "Asking");
+    fill(missing, "");
     names.replaceChildren();
     detail.hidden = true;
     try {
       const result = await client().list("tools");
       if (mine !== number) return;
-      found = result.filter((tool) => typeof tool?.name === "string");
+      fill(missing, result.missing.join(" "));
+      found = result.entries.filter((tool) => typeof tool?.name === "string");
       list();
     } catch (problem) {
       if (mine !== number) return;
