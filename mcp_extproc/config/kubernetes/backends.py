@@ -255,6 +255,8 @@ def warn_of_policies(reading: Reading) -> None:
             elif found is None and f"{target.name}.{policy.namespace}" not in reading.resolve:
                 hint = reading.documents.hint(target.kind, policy.namespace, target.name)
                 reading.warn(policy, [*place, "name"], f"has no effect: there is no {what}{hint}")
+            elif found is not None and not reading.is_named(found):
+                reading.warn(policy, [*place, "name"], f"has no effect: no document that is read names {what}")
             elif found is not None and target.section_name is not None and target.section_name not in _sections(found):
                 reading.warn(policy, [*place, "sectionName"], f"has no effect: {what} has no port of this name")
 

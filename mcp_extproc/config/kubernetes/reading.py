@@ -57,7 +57,7 @@ class Reading:
         """Note that documents of these kinds do nothing, as no other one names them: one warning for each kind. Clusters are
         full of Secrets."""
         for kind in kinds:
-            found = sorted((one for one in self.documents.of_kind(kind) if str(one) not in self._named), key=str)
+            found = sorted((one for one in self.documents.of_kind(kind) if not self.is_named(one)), key=str)
             if not found:
                 continue
             first, *others = found
@@ -100,6 +100,10 @@ class Reading:
         if found is not None:
             self._named.add(str(found))
         return found
+
+    def is_named(self, document: Document) -> bool:
+        """Whether anything that is read has named it so far."""
+        return str(document) in self._named
 
     def is_local(self, document: Document, path: FieldPath, namespace: str | None) -> bool:
         """Whether a reference stays in the document's namespace. If not, that is a problem."""

@@ -16,6 +16,7 @@ from tests.unit.config.kubernetes.support import (
     route,
     secret,
     text_of,
+    tls_policy,
     to_backend,
 )
 
@@ -188,6 +189,16 @@ def test_documents_that_nothing_names_are_named() -> None:
         "line 23, Secret default/t: has no effect: no document that is read names it; nor default/u (line 36)",
         "line 30, ConfigMap default/kube-root-ca.crt: has no effect: no document that is read names it",
     ]
+
+
+def test_a_policy_for_what_nothing_names_is_named() -> None:
+    """The Backend is there, and no route has it."""
+    policy, unnamed = load(route(), backend(), backend("b"), tls_policy("b")).warnings
+    assert policy.endswith(
+        "BackendTLSPolicy default/b-tls spec.targetRefs[0].name: has no effect: no document that is read names Backend"
+        " default/b"
+    )
+    assert "Backend default/b: has no effect" in unnamed
 
 
 def test_values_are_not_repeated_in_errors() -> None:

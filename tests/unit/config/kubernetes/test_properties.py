@@ -131,6 +131,11 @@ def told_as(kind: str, path: FieldPath) -> set[str]:
 NAMED_BY_NONE = "has no effect: no document that is read names it"
 
 
+def is_brokers(document: Document) -> bool:
+    """Whether it is a Secret that a ``credentialRef`` names."""
+    return document["kind"] == "Secret" and "token" in {**document.get("data", {}), **document.get("stringData", {})}
+
+
 def counts(file: File, index: int, path: FieldPath, said: Iterable[str]) -> bool:
     """Whether anything comes of what stands there; not if something around it is told to have no effect."""
     document = file.documents[index]
@@ -138,6 +143,8 @@ def counts(file: File, index: int, path: FieldPath, said: Iterable[str]) -> bool
     told = {one.partition(": ")[0] for one in said}
     around = {f"{kind} {namespace or 'default'}/{name} {field(path[:end])}".rstrip() for end in range(len(path))}
     replaced = {key.rpartition("/")[2] for key in document["metadata"].get("annotations", {})}
+    if kind == "BackendTLSPolicy" and any(one.startswith(f"{kind} {namespace or 'default'}/{name} ") for one in said):
+        return False  # of what it is about
     if any(NAMED_BY_NONE in one and f"{namespace or 'default'}/{name}" in one for one in said):
         return False
     return (
@@ -146,7 +153,7 @@ def counts(file: File, index: int, path: FieldPath, said: Iterable[str]) -> bool
         # A placeholder, and what a credentialRef names.
         and path not in {("stringData", key) for key in replaced}
         and (path != ("stringData",) or not replaced.issuperset(document["stringData"]))
-        and not (kind == "Secret" and "token" in {**document.get("data", {}), **document.get("stringData", {})})
+        and not is_brokers(document)
         # What has to be there in Kubernetes, and is the same by default here.
         and not (path[-1] == "group" and at(document, path) == "")
     )
@@ -160,6 +167,16 @@ def test_all_that_is_written_counts_or_the_page_says_that_it_does_not(file: File
     config, told = said(file)
     if counts(file, index, path, told):
         assert said(without(file, index, path)) != (config, told)
+
+
+@settings(max_examples=40)
+@given(files, st.data())
+def test_every_document_counts_or_is_told_to_have_no_effect(file: File, data: st.DataObject) -> None:
+    # What a credentialRef names is not read, which is told where it is named.
+    read = [number for number, one in enumerate(file.documents) if not is_brokers(one)]
+    index = data.draw(st.sampled_from(read))
+    others = [one for number, one in enumerate(file.documents) if number != index]
+    assert said(File(others, file.environ)) != said(file)
 
 
 # -- Several documents --------------------------------------------------------------------------------------------------
