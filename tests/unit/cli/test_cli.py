@@ -152,7 +152,9 @@ def test_validate_warns_of_files_that_envoy_could_not_read_here(tmp_path: Path) 
         f"servers: {{a: {{url: 'https://a.example/mcp'}}}}\nauthentication: {{api_keys: {{file: '{keys}'}}}}"
     )
     [warning] = json.loads(run("validate", "--json", str(file)).output)["warnings"]
-    assert warning.startswith("on this machine: line 2, authentication.api_keys.file: entry 1: expected a key of 16 to 512")
+    assert warning.startswith(
+        "on this machine: line 2, authentication.api_keys.file: entry 1: expected a key of 16 to 512"
+    )
 
 
 @pytest.mark.parametrize(
