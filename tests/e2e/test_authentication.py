@@ -17,7 +17,8 @@ import aiohttp
 import httpx2
 import pytest
 import pytest_asyncio
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
@@ -137,6 +138,19 @@ async def test_a_bad_token_is_refused(stage: Stage, bad: str) -> None:
     assert (answer.status, answer.headers["www-authenticate"]) == (401, stage.challenge('error="invalid_token", '))
     assert answer.error["data"] == {"reason": "invalid_token", "status": 401}
     assert len(stage.server.received) == received
+
+
+async def test_a_claim_that_is_there_twice_proves_nobody(stage: Stage) -> None:
+    """Envoy takes one of the two, and another reader might take the other one."""
+    key = stage.idp.keys["RS256"]
+    assert isinstance(key, rsa.RSAPrivateKey)
+    claims = f'"iss": "{stage.idp.issuer}", "aud": "{stage.idp.audience}", "exp": {int(time.time()) + 60}'
+    for more, is_good in (('"sub": "alice"', True), ('"sub": "alice", "sub": "bob"', False)):
+        parts = ('{"alg": "RS256", "kid": "RS256"}', f"{{{claims}, {more}}}")
+        text = ".".join(base64.urlsafe_b64encode(part.encode()).rstrip(b"=").decode() for part in parts)
+        signature = key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
+        answer = await stage.try_with(f"{text}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}")
+        assert (answer.status == 200) == is_good, answer.body
 
 
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE", "PUT"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from typing import Any
 
@@ -105,6 +106,20 @@ def test_claims_that_cannot_be_read_prove_nobody(claims: str) -> None:
         who.with_claims(claims)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"iss": "https://idp.example", "sub": "alice", "sub": "bob"}',
+        '{"iss": "https://idp.example", "sub": "alice", "s\\u0075b": "bob"}',
+        '{"iss": "https://idp.example", "sub": "alice", "o": [{"a": 1, "a": 2}]}',
+        '{"iss": "https://idp.example", "sub": "\\ud800"}',
+    ],
+)
+def test_claims_that_others_may_read_otherwise_prove_nobody(text: str) -> None:
+    with pytest.raises(messages.Unreadable):
+        identification(authentication=OAUTH).with_claims(base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode())
+
+
 def test_a_header_is_believed_where_envoy_says_that_no_client_wrote_it() -> None:
     config = {"servers": {"a": {"url": "http://127.0.0.1:1"}}, "authentication": OAUTH}
     who = Identification(GatewayConfig.model_validate(config))
@@ -161,6 +176,22 @@ def test_the_same_content_is_the_same_principal_in_any_order() -> None:
     assert who.of(first) is who.of(second)
     with pytest.raises(messages.Unreadable):
         who.of(b"\xff")
+
+
+def test_short_metadata_that_is_known_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As each request has where claims are in a header. Of longer ones, each order would be kept."""
+    who = identification(authentication={"oauth": OAUTH["oauth"], "api_keys": {"file": "k"}})
+    short = [
+        message({"mcp_principal": dict(items)}) for items in itertools.permutations([("claims", "1"), ("api_key", "a")])
+    ]
+    long = message({JWT: {"payload": {**CLAIMS, "more": "x" * 200}}})
+    found = [who.of(raw) for raw in (*short, long)]
+    read: list[bytes] = []
+    reading = messages.read_metadata
+    monkeypatch.setattr(messages, "read_metadata", lambda raw: read.append(raw) or reading(raw))
+    assert all(one is other for one, other in zip(found, map(who.of, (*short, long)), strict=True))
+    assert found[0] is found[1]
+    assert set(read) <= {long}
 
 
 def test_metadata_is_taken_out_of_messages_with_headers() -> None:
