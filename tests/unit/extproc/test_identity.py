@@ -188,7 +188,12 @@ def test_short_metadata_that_is_known_is_not_read_again(monkeypatch: pytest.Monk
     found = [who.of(raw) for raw in (*short, long)]
     read: list[bytes] = []
     reading = messages.read_metadata
-    monkeypatch.setattr(messages, "read_metadata", lambda raw: read.append(raw) or reading(raw))
+
+    def counted(raw: bytes) -> pb.Metadata:
+        read.append(raw)
+        return reading(raw)
+
+    monkeypatch.setattr(messages, "read_metadata", counted)
     assert all(one is other for one, other in zip(found, map(who.of, (*short, long)), strict=True))
     assert found[0] is found[1]
     assert set(read) <= {long}
