@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,7 @@ class Agentgateway(Peer):
     title = "agentgateway"
     version = _RELEASE.tag.removeprefix("v")
     released = _RELEASE.date
-    remark = (
-        "Rust, a proxy of its own: no Envoy. Built as its release, with dependencies of crates.io only: five of its own are "
-        "forks in Git repositories, none of which has to do with MCP. Without request log; stateful, as by default."
-    )
+    remark = "Rust, a proxy of its own: no Envoy. Built as its release. Without request log; stateful, as by default."
 
     def missing(self) -> str:
         """Rust, Git, and CMake for its TLS library."""
@@ -45,12 +41,10 @@ class Agentgateway(Peer):
         if target.exists():
             return
         folder = workshop.source(self.name, _RELEASE)
-        for manifest in folder.rglob("Cargo.toml"):
-            manifest.write_text(from_registry(manifest.read_text()))
         (folder / "rust-toolchain.toml").unlink(missing_ok=True)  # one that rustup would download
         output = workshop.root / "cargo-target" / self.name
         cargo = {"CARGO_HOME": workshop.root / "cargo", "CARGO_TARGET_DIR": output}
-        build = ["cargo", "build", "--release", "--package", "agentgateway-app", "--jobs", str(workshop.jobs)]
+        build = ["cargo", "build", "--release", "--locked", "--package", "agentgateway-app", "--jobs", str(workshop.jobs)]
         workshop.run(self.name, build, folder, cargo)
         target.parent.mkdir(parents=True, exist_ok=True)
         (output / "release" / "agentgateway").rename(target)
@@ -66,15 +60,6 @@ class Agentgateway(Peer):
         file.write_text(configuration(port, urls(stage.servers, stage.upstream.sessions)))
         process = Child(self.name, [built, "--file", file], stage.directory, environment={"RUST_LOG": "warn"})
         return Running(port, {"gateway": stage.children.enter_context(process)})
-
-
-def from_registry(manifest: str) -> str:
-    """A Cargo.toml whose dependencies from Git repositories come from the registry instead, in the version that it names."""
-    manifest = re.sub(r"^\[patch\.crates-io\]\n(?:[^\[\n].*\n|\n)*", "", manifest, flags=re.MULTILINE)
-    manifest = re.sub(r"^wiremock\b.*\n", "", manifest, flags=re.MULTILINE)  # for tests, with a feature of the fork's
-    manifest = re.sub(r'^\s*"arcstr1",\n', "", manifest, flags=re.MULTILINE)  # the same of schemars, for a JSON schema
-    manifest = re.sub(r'(version = "[^"]+", )git = "[^"]+", rev = "[^"]+", ', r"\1", manifest)
-    return re.sub(r'git = "[^"]+", rev = "[^"]+", ', 'version = "1", ', manifest)
 
 
 def configuration(port: int, servers: Mapping[str, str]) -> str:
