@@ -44,7 +44,7 @@ class Agentgateway(Peer):
         (folder / "rust-toolchain.toml").unlink(missing_ok=True)  # one that rustup would download
         output = workshop.root / "cargo-target" / self.name
         cargo = {"CARGO_HOME": workshop.root / "cargo", "CARGO_TARGET_DIR": output}
-        build = ["cargo", "build", "--release", "--locked", "--package", "agentgateway-app", "--jobs", str(workshop.jobs)]
+        build = ["cargo", "build", "--release", "--locked", "--package", "agentgateway-app", f"--jobs={workshop.jobs}"]
         workshop.run(self.name, build, folder, cargo)
         target.parent.mkdir(parents=True, exist_ok=True)
         (output / "release" / "agentgateway").rename(target)
