@@ -41,6 +41,17 @@ class TcpAddress(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class PipeAddress(NamedTuple):
+    """A named pipe (fifo(7)), into which one process of this machine writes lines for another."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"{_PIPE}{self.path}"
+
+
+_PIPE = "pipe:"
+
 Address = UnixAddress | TcpAddress
 
 
@@ -81,6 +92,15 @@ def parse_address(text: str) -> Address:
     if match is None or int(match["port"]) > 65535:
         raise ValueError(f"{text!r}: expected unix:/PATH or HOST:PORT, such as unix:/run/mcp.sock or 127.0.0.1:9002")
     return TcpAddress(match["literal"] or match["host"], int(match["port"]))
+
+
+def parse_address_or_pipe(text: str) -> Address | PipeAddress:
+    """The same, or a named pipe.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    return PipeAddress(text.removeprefix(_PIPE)) if text.startswith(_PIPE) else parse_address(text)
 
 
 def connected(address: Address, timeout: float) -> socket.socket:

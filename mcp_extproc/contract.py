@@ -180,42 +180,24 @@ ONWARD_PATH: Final = "path"
 TELEMETRY_NAMESPACE: Final = "mcp_telemetry"
 """Dynamic metadata of a request for whoever makes spans, metrics and the audit of it. Internal: not for policies."""
 
-SPANS_KEY: Final = "spans"
-"""In :data:`TELEMETRY_NAMESPACE`: the ids of its spans."""
-
-STATE_KEY: Final = "state"
-"""In :data:`TELEMETRY_NAMESPACE`: ``tracestate``."""
+RECORD_KEY: Final = "record"
+"""In :data:`TELEMETRY_NAMESPACE`: all that a worker knows of it (:mod:`mcp_extproc.telemetry.noted`)."""
 
 SAMPLED_KEY: Final = "sampled"
-"""In :data:`TELEMETRY_NAMESPACE`: that its spans are not kept. Said only then."""
-
-RULE_KEY: Final = "rule"
-"""In :data:`TELEMETRY_NAMESPACE`: the rule that decided."""
-
-LISTED_KEY: Final = "listed"
-"""In :data:`TELEMETRY_NAMESPACE`: whether the server lists the name that is asked for."""
-
-AGE_KEY: Final = "session_seconds"
-"""In :data:`TELEMETRY_NAMESPACE`: age of a session, in seconds, on the request that ends it."""
-
-PASSED_ON_KEY: Final = "passed_on"
-"""In :data:`TELEMETRY_NAMESPACE`: the request passes Envoy once more, and has another record then: :data:`ONCE_CONSENTED` if
-its user consents, :data:`ONCE_MORE` in any case."""
+"""In :data:`TELEMETRY_NAMESPACE`: that its spans are not kept, for Envoy. Said only then."""
 
 ONCE_CONSENTED: Final = "consented"
-ONCE_MORE: Final = "more"
+"""A request passes Envoy once more, and has another record then, if its user consents."""
 
-ARGUMENTS_KEY: Final = "arguments"
-"""In :data:`TELEMETRY_NAMESPACE`: what the audit has of a call's arguments."""
+ONCE_MORE: Final = "more"
+"""The same in any case."""
 
 WATCHED_KEY: Final = "mcp_extproc.watched"
 """Key of Envoy's runtime: percentage of requests that have a record while nothing but the status page wants any."""
 
-RECORD_FACTS: Final = (
-    "batch", "consent", "endpoint", "error_code", "error_reason", "id_json", "issuer", "method", "params", "principal",
-    "prompt", "protocol_version", "server", "session", "tool",
-)  # fmt: skip
-"""Keys of :data:`NAMESPACE` that are looked at in Envoy's records."""
+RECORD_FACTS: Final = ("consent", "error_code", "error_reason")
+"""Keys of :data:`NAMESPACE` that records have: what became of a request, which may be known after its answer began. All else
+is in :data:`RECORD_KEY`."""
 
 VETTING_NAMESPACE: Final = "mcp_vetting"
 """Dynamic metadata of a call about which the user has to be asked: what the worker that asks has to know. Internal: not for

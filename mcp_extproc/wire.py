@@ -68,7 +68,15 @@ def struct_of(mapping: Mapping[str, Any]) -> bytes:
 
 def text_entry(name: str, text: str) -> bytes:
     """An entry of a ``Struct`` whose text is hardly ever the same: it takes no room from others that are kept."""
-    return field(1, field(1, name.encode()) + field(2, field(3, text.encode())))
+    raw = text.encode()
+    return _before_text(name, len(raw)) + raw
+
+
+@lru_cache(maxsize=4096)
+def _before_text(name: str, size: int) -> bytes:
+    value = head(3, size)
+    inner = field(1, name.encode()) + head(2, len(value) + size) + value
+    return head(1, len(inner) + size) + inner
 
 
 def _entry(name: str, value: Any) -> bytes:

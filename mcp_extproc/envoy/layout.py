@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcp_extproc.address import Address, UnixAddress, worker_addresses
+from mcp_extproc.address import Address, PipeAddress, UnixAddress, worker_addresses
 from mcp_extproc.contract import MARKER_NAMESPACE as MARKER_NAMESPACE
 
 LISTENER = "mcp"
@@ -111,8 +111,9 @@ class Layout:
     """The gateway's own bridge, in front of HTTP+SSE and stdio servers."""
     keys: Address | None = None
     """The supervisor's endpoint with the keys of authorization servers, if a supervisor of ours keeps them."""
-    collector: Address | None = None
-    """The process that Envoy's records are sent to, if a supervisor of ours keeps it and something is collected."""
+    collector: Address | PipeAddress | None = None
+    """The process that Envoy's records are sent to, if a supervisor of ours keeps it and something is collected. By a pipe
+    where that supervisor has Envoy, too: it has to be there before Envoy, and read while Envoy runs."""
     admin: Address | None = None
     """Envoy's admin interface, if any."""
     extproc_tls: ExtprocTls | None = None

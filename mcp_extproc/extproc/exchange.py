@@ -330,7 +330,7 @@ class Exchange:
         return self._head.principal.key or caller
 
     async def _stream(self, decision: Stream, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        head = messages.stream_head(decision.facts, self._detail)
+        head = messages.stream_head(decision.facts, self._detail, self._recorded(decision.facts))
         self._decided = True
         self._processor.counters.add("mcp.streams")
         yield head
@@ -368,7 +368,7 @@ class Exchange:
         if recorder is None or self._begun is None:
             return self._forwarded(decision, mark)
         passed = recorder.passed(self._begun, decision)
-        record = recorder.metadata(decision.plan.facts, self._begun, passed.spans)
+        record = recorder.metadata(decision.plan.facts, self._begun, passed.spans, decision.id)
         return self._forwarded(passed.decision, mark, record, messages.mutation_of(passed.headers, passed.removed))
 
     def _recorded(self, facts: RequestFacts) -> bytes:

@@ -381,7 +381,25 @@ def preview_with(body: bytes, decision: Preview, detail: Detail, internal: bytes
 
 def mutation_of(headers: Headers, removed: tuple[str, ...]) -> bytes:
     """Changes of one request's headers, which are not those of the next one."""
-    return b"".join([_new_header(name, value) for name, value in headers]) + mutation((), removed)
+    return b"".join([_one_header(name, value) for name, value in headers]) + _removal(removed)
+
+
+def _one_header(name: str, value: str) -> bytes:
+    """A header whose value is hardly ever the same, and mostly as long as the one before."""
+    raw = value.encode("latin-1")
+    before, after = _around_value(name, len(raw))
+    return before + raw + after
+
+
+@lru_cache(maxsize=1024)
+def _around_value(name: str, size: int) -> tuple[bytes, bytes]:
+    before, _, after = _new_header(name, "\0" * size).partition(b"\0" * size)
+    return before, after
+
+
+@lru_cache(maxsize=64)
+def _removal(names: tuple[str, ...]) -> bytes:
+    return mutation((), names)
 
 
 def forward_headers(decision: Forward) -> bytes:
@@ -475,7 +493,7 @@ def _metadata_of_read(facts: Metadata, detail: Detail, *, of_mcp: bool) -> bytes
 _READ_MARK = field(1, field(1, MARKER_NAMESPACE.encode()) + field(2, field(5, struct_of({READ_KEY: True}))))
 
 
-def stream_head(facts: RequestFacts, detail: Detail = FULL) -> bytes:
+def stream_head(facts: RequestFacts, detail: Detail = FULL, internal: bytes = b"") -> bytes:
     """Begin to answer the request here with an event stream."""
     # Chromium sends a DELETE twice if it could have stored a stream of the same URL that was aborted before.
     fields = (
@@ -484,7 +502,7 @@ def stream_head(facts: RequestFacts, detail: Detail = FULL) -> bytes:
     headers = pb.HeaderMap(headers=[pb.HeaderValue(key=name, raw_value=value.encode()) for name, value in fields])
     streamed = pb.StreamedImmediateResponse(headers_response=pb.HttpHeaders(headers=headers))
     head = pb.ProcessingResponse(streamed_immediate_response=streamed).SerializeToString()
-    return head + _metadata(facts, detail, _ANSWERED)
+    return head + _metadata(facts, detail, _ANSWERED, internal)
 
 
 def stream_end(facts: Metadata, detail: Detail = FULL) -> bytes:

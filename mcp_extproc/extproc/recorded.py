@@ -16,24 +16,13 @@ import msgspec
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.telemetry import Traces
-from mcp_extproc.contract import (
-    AGE_KEY,
-    ARGUMENTS_KEY,
-    LISTED_KEY,
-    PASSED_ON_KEY,
-    RULE_KEY,
-    SAMPLED_KEY,
-    SPANS_KEY,
-    STATE_KEY,
-    TELEMETRY_NAMESPACE,
-)
+from mcp_extproc.contract import RECORD_KEY, SAMPLED_KEY, TELEMETRY_NAMESPACE
 from mcp_extproc.gateway import audited
 from mcp_extproc.gateway.decision import Forward
 from mcp_extproc.gateway.effects import NoteExpiry, RecordEffect
-from mcp_extproc.gateway.facts import RequestFacts
+from mcp_extproc.gateway.facts import NOTHING, Metadata, RequestFacts
 from mcp_extproc.gateway.request import Headers, RequestHead
 from mcp_extproc.mcp import envelope, jsontext
-from mcp_extproc.mcp.jsontext import Members, NotJson
 from mcp_extproc.mcp.trace_context import (
     BAGGAGE,
     MEMBERS,
@@ -48,6 +37,7 @@ from mcp_extproc.mcp.trace_context import (
     origin,
     with_context,
 )
+from mcp_extproc.telemetry import noted
 from mcp_extproc.telemetry.observer import UNOBSERVED, Observer
 from mcp_extproc.wire import field, struct_of, text_entry
 
@@ -59,6 +49,11 @@ _MAX_NAMES_BYTES: Final = 64 * MIB
 """Of names that servers list."""
 _NAME_BYTES: Final = 512
 
+_MAX_PREFIXES: Final = 8192
+_MAX_PREFIXES_BYTES: Final = 16 * MIB
+
+_identity: Final = id
+
 _KINDS: Final = {"tool": "tools", "prompt": "prompts"}
 
 
@@ -69,12 +64,14 @@ class Begun(msgspec.Struct, frozen=True):
         head: the request's; where its spans are kept, its own is the trace context of whatever is done for its sake.
         spans: its spans, where there are traces.
         passed: the context that the server gets where they are not kept, if that is not what the header says.
+        onward: id of the span towards its server, if it is sent to one.
         baggage: of its ``_meta``.
         arguments: what the audit has of them.
     """
 
     head: RequestHead
     spans: RequestSpans | None = None
+    onward: str = ""
     passed: SpanContext | None = None
     baggage: str | None = None
     arguments: str | None = None
@@ -120,12 +117,17 @@ class Recorder:
         self._key = audited.key_of(secret.encode())
         self._listed: Bounded[tuple[str, str, str], bool] = Bounded(_MAX_NAMES, _MAX_NAMES_BYTES)
         self._new_id = new_id
+        self._learned = 0
+        """How often names were learned."""
+        self._prefixes: Bounded[int, tuple[RequestFacts, int, str]] = Bounded(_MAX_PREFIXES, _MAX_PREFIXES_BYTES)
+        """What is noted of the facts of a plan, which all its requests share, by their identity."""
 
     def apply(self, effect: RecordEffect) -> None:
         """Remember what servers list: anybody's list will do, as the names are for records. Tell of a session's end."""
         if isinstance(effect, NoteExpiry):
             self._observer.expired(effect.session, effect.version, self._session_seconds)
             return
+        self._learned += 1
         for server, name in effect.names:
             self._listed.keep((effect.kind, server, name), value=True, size=_NAME_BYTES + 4 * len(name))
 
@@ -137,39 +139,32 @@ class Recorder:
         arguments = self._audited(params)
         if self._traces is None:
             return Begun(head, arguments=arguments)
-        meta = _meta(params)
-        from_meta, spans = self._begin(head, meta, self._traces)
+        meta = _meta(params) if params.meta is not msgspec.UNSET else _NO_META
+        found, digits = origin(head.headers, meta), self._new_id(_ID_BYTES)
+        trace, span, onward = digits[:32], digits[32:48], digits[48:]
+        own = begin(found, trace, span, _ratio(self._traces), parent_based=self._traces.parent_based is not False)
+        spans = RequestSpans(own, "" if found.parent is None else found.parent.span, "", found.link)
         baggage = baggage_of(meta)
-        if spans.own.sampled:
-            return Begun(head.within(spans.own), spans, baggage=baggage, arguments=arguments)
-        return Begun(head, spans, from_meta, baggage, arguments)
+        if own.sampled:
+            return Begun(head.within(own), spans, onward, None, baggage, arguments)
+        return Begun(head, spans, "", found.parent if TRACEPARENT in meta else None, baggage, arguments)
 
-    def _params(self, body: bytes) -> Members:
+    def _params(self, body: bytes) -> _Params:
         wanted = self._arguments != "none" or (self._traces is not None and any(name in body for name in _IN_META))
         if not wanted:
-            return {}
+            return _NO_PARAMS
         try:
-            return jsontext.object_in(jsontext.split(body), "params") or {}
-        except (NotJson, TypeError):
-            return {}  # it is refused
+            return _read_message(body).params
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _NO_PARAMS  # it is refused
 
-    def _audited(self, params: Members) -> str | None:
-        arguments = params.get("arguments")
-        match self._arguments:
-            case "hash" if arguments is not None:
-                return audited.hashed(self._key, bytes(arguments))
-            case "redacted" if arguments is not None:
-                return audited.redacted(bytes(arguments))
-        return None
-
-    def _begin(
-        self, head: RequestHead, meta: Mapping[str, str], traces: Traces
-    ) -> tuple[SpanContext | None, RequestSpans]:
-        found = origin(head.headers, meta)
-        is_parents = traces.parent_based is not False
-        own = begin(found, self._new_id(16), self._new_id(8), _ratio(traces), parent_based=is_parents)
-        parent = "" if found.parent is None else found.parent.span
-        return found.parent if TRACEPARENT in meta else None, RequestSpans(own, parent, link=found.link)
+    def _audited(self, params: _Params) -> str | None:
+        arguments = params.arguments
+        if arguments is msgspec.UNSET or self._arguments == "none":
+            return None
+        if self._arguments == "hash":
+            return audited.hashed(self._key, bytes(arguments))
+        return audited.redacted(bytes(arguments))
 
     def again(self, head: RequestHead) -> RequestHead:
         """A request that Envoy sends once more, with the headers that it went on with."""
@@ -187,38 +182,87 @@ class Recorder:
         if not spans.own.sampled:
             headers, removed = ((), ()) if begun.passed is None else _as_headers(begun.passed, begun.baggage)
             return Passed(decision, headers, removed, spans)
-        spans = replace(spans, onward=self._new_id(8))
+        spans = RequestSpans(spans.own, spans.parent, begun.onward, spans.link)
         context = spans.own.child(spans.onward)
         headers, removed = _as_headers(context, begun.baggage)
         return Passed(_with_body(decision, with_context(decision.body, context)), headers, removed, spans)
 
-    def metadata(self, facts: RequestFacts, begun: Begun | None, spans: RequestSpans | None = None) -> bytes:
+    def metadata(
+        self, facts: RequestFacts, begun: Begun | None, spans: RequestSpans | None = None, id: bytes | None = None
+    ) -> bytes:
         """What is put into the record, as a field of ``dynamic_metadata``; nothing where there is nothing to say.
 
         Args:
             facts: of the request.
             begun: what is known by its body, if there was one.
             spans: its spans, if they are not those that it began with.
+            id: JSON text of its id, if the facts are those of a plan, which have none.
         """
-        found: dict[str, str | bool | float] = {}
-        if facts.rule is not None:
-            found[RULE_KEY] = facts.rule
-        if facts.passed_on is not None:
-            found[PASSED_ON_KEY] = facts.passed_on
-        if facts.session_seconds is not None:
-            found[AGE_KEY] = facts.session_seconds
-        if facts.named is not None and facts.server is not None:
-            kind, name = facts.named
-            if (_KINDS[kind], facts.server, name) in self._listed:
-                found[LISTED_KEY] = True
-        more = b""
+        arguments = None
         if begun is not None:
-            more = _of_spans(spans or begun.spans)
-            if begun.arguments is not None:
-                more += text_entry(ARGUMENTS_KEY, begun.arguments)
-        entries = struct_of(found) + more
-        return field(1, _NAMESPACE_KEY + field(2, field(5, entries))) if entries else b""
+            spans, arguments = spans or begun.spans, begun.arguments
+        elif facts is NOTHING:
+            return b""
+        params, more = facts.params, noted.NOTHING_MORE
+        asked_for = None if params is None or facts.named is not None else _text_in(params, "name")
+        uri = None if params is None else _text_in(params, "uri")
+        state = spans.own.state if spans is not None else ""
+        if asked_for or uri or state or facts.session_seconds is not None:
+            more = noted.More(asked_for, uri, facts.session_seconds, state)
+        shared = self._shared(facts) if id is None else self._kept_shared(facts)
+        text = noted.text(shared, facts.id if id is None else id, spans, arguments, more)
+        is_left_out = spans is not None and not spans.own.sampled
+        entries = text_entry(RECORD_KEY, text) + (_NOT_SAMPLED if is_left_out else b"")
+        return field(1, _NAMESPACE_KEY + field(2, field(5, entries)))
 
+    def _kept_shared(self, facts: RequestFacts) -> str:
+        known = self._prefixes.get(key := _identity(facts))
+        if known is not None and known[0] is facts and known[1] == self._learned:
+            return known[2]
+        shared = self._shared(facts)
+        self._prefixes.keep(key, (facts, self._learned, shared), 1024 + 2 * len(shared))
+        return shared
+
+    def _shared(self, facts: RequestFacts) -> str:
+        return noted.shared(self._kind_of(facts), noted.Who(facts.session, facts.principal, facts.issuer))
+
+    def _kind_of(self, facts: RequestFacts) -> noted.Kind:
+        named, is_listed = facts.named, False
+        if named is not None and facts.server is not None:
+            is_listed = (_KINDS[named[0]], facts.server, named[1]) in self._listed
+        return noted.Kind(
+            facts.method,
+            facts.server,
+            named[1] if named is not None and named[0] == "tool" else None,
+            named[1] if named is not None and named[0] == "prompt" else None,
+            facts.endpoint,
+            facts.protocol_version,
+            is_listed,
+            facts.rule,
+            facts.passed_on,
+            facts.batch,
+        )
+
+
+def _text_in(params: Metadata, name: str) -> str | None:
+    return text if isinstance(text := params.get(name), str) else None
+
+
+class _Params(msgspec.Struct, frozen=True):
+    arguments: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    meta: msgspec.Raw | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="_meta")
+
+
+class _Message(msgspec.Struct, frozen=True):
+    params: _Params = _Params()
+
+
+_NO_PARAMS: Final = _Params()
+_NO_META: Final[Mapping[str, str]] = {}
+_read_message: Final = msgspec.json.Decoder(_Message).decode
+
+_ID_BYTES: Final = 16 + 8 + 8
+"""Of a trace, its first span, and the one towards the server: random bytes are asked for once."""
 
 _NAMESPACE_KEY: Final = field(1, TELEMETRY_NAMESPACE.encode())
 _IN_META: Final = tuple(name.encode() for name in (TRACEPARENT, BAGGAGE))
@@ -229,21 +273,11 @@ def _ratio(traces: Traces) -> float:
     return 1.0 if traces.sample is None else traces.sample
 
 
-def _of_spans(spans: RequestSpans | None) -> bytes:
-    if spans is None:
-        return b""
-    if not spans.own.sampled:
-        return _NOT_SAMPLED
-    state = spans.own.state
-    return text_entry(SPANS_KEY, spans.text) + (text_entry(STATE_KEY, state) if state else b"")
-
-
-def _meta(params: Members) -> Mapping[str, str]:
+def _meta(params: _Params) -> Mapping[str, str]:
     """The texts of ``_meta`` that say whose trace it is."""
-    try:
-        meta = jsontext.object_in(params, "_meta") or {}
-    except NotJson:
-        return {}
+    meta = None if params.meta is msgspec.UNSET else jsontext.object_of(params.meta)
+    if meta is None:
+        return _NO_META
     found = ((name, jsontext.text_in(meta, name)) for name in MEMBERS)
     return {name: text for name, text in found if text is not None}
 

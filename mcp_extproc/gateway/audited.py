@@ -37,7 +37,7 @@ def hashed(key: bytes, arguments: bytes) -> str:
     >>> hashed(b"key", b'{"a":1}') == hashed(b"key", b'{"a":1}') != hashed(b"other", b'{"a":1}')
     True
     """
-    return "hmac-sha256:" + hmac.new(key, arguments, hashlib.sha256).hexdigest()
+    return "hmac-sha256:" + hmac.digest(key, arguments, hashlib.sha256).hex()
 
 
 def redacted(arguments: bytes) -> str:

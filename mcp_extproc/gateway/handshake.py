@@ -124,7 +124,7 @@ class HandshakeCallers:
 
     def known(self, head: RequestHead, now: float) -> HandshakeCaller | None:
         """The caller that was found for the very same head before, if its session goes on."""
-        caller = head.caller
+        caller = head.found.caller
         if not isinstance(caller, HandshakeCaller) or caller.services is not self._services or caller.expires <= now:
             return None
         return None if self._services.memory.has_ended(caller.opened.id) else caller
@@ -142,7 +142,7 @@ class HandshakeCallers:
         if caller is None or caller.opened is not opened or not caller.is_still(served, head.principal):
             caller = HandshakeCaller(self._services, served, opened, head.principal, carried)
             self._callers.keep(key, caller, size_of(token) + _size_of(carried))
-        head.__dict__["caller"] = caller  # as a cached property would be
+        head.found.caller = caller
         return caller
 
 

@@ -32,6 +32,16 @@ _ALIKE: Final = ("accept", "mcp-protocol-version")
 """Headers that clients and the gateway mostly write alike."""
 
 
+class Found:
+    """What was found out about a head, for all requests that have the same."""
+
+    __slots__ = ("caller",)
+
+    def __init__(self) -> None:
+        self.caller: object = None
+        """Who sent it: a client's requests have the same head nearly always, which is read once then."""
+
+
 @dataclass(frozen=True)
 class RequestHead:
     """An HTTP request without its body."""
@@ -57,13 +67,14 @@ class RequestHead:
     """Names of headers that Envoy has written for the worker. They are among :attr:`names`, so that no server gets them."""
     span: SpanContext | None = None
     """Its own, where that is kept: what :attr:`trace` says then, too."""
-    caller: object = field(default=None, init=False, repr=False, compare=False)
-    """Who sent it, as it was found before: a client's requests have the same head nearly always, which is read once then."""
+    found: Found = field(default_factory=Found, init=False, repr=False, compare=False)
+    """What was found out about it before."""
 
     def within(self, span: SpanContext) -> RequestHead:
-        """The same with a span of its own: what is known of it by its headers stays known."""
+        """The same with a span of its own: what is known of it by its headers stays known, of both."""
         # As `dataclasses.replace`, which forgets that, and takes five times as long: with traces every call has one.
         new = object.__new__(RequestHead)
+        _ = self.form  # kept here, for the next request with this head, and not only by the one that is made
         state = ((TRACESTATE, span.state),) if span.state else ()
         vars(new).update(vars(self), span=span, trace=((TRACEPARENT, span.traceparent), *state))
         return new

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from mcp_extproc.mcp.jsontext import DuplicateMember, NotJson, object_in, replace, split
 
@@ -32,14 +33,13 @@ _MEMBER = re.compile(
     r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 )
 _PRINTABLE = re.compile(r"[\x20-\x7e\t]*")
-_SPAN_OR_NONE = re.compile(r"(?:[0-9a-f]{16})?")
+_SPANS = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-(0[01]),([0-9a-f]{16})?,([0-9a-f]{16})?,([0-9a-f-]*)")
 _SAMPLED = 1
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 _RATIO_BITS = 56
 
 
-@dataclass(frozen=True, slots=True)
-class SpanContext:
+class SpanContext(msgspec.Struct, frozen=True):
     """A span that is somewhere else, or will be.
 
     Attributes:
@@ -61,15 +61,14 @@ class SpanContext:
         >>> SpanContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=True).traceparent
         '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
         """
-        return f"00-{self.trace}-{self.span}-{_SAMPLED if self.sampled else 0:02x}"
+        return f"00-{self.trace}-{self.span}-{'01' if self.sampled else '00'}"
 
     def child(self, span: str) -> SpanContext:
         """A span of the same trace."""
         return SpanContext(self.trace, span, self.sampled, self.state)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Where a request comes from.
 
     Attributes:
@@ -124,9 +123,21 @@ def with_context(body: bytes, context: SpanContext) -> bytes:
     """A message whose ``params._meta`` says whose trace it belongs to. All other bytes stay as they are; a message without
     ``params``, or with a member twice, stays so whole.
 
-    >>> with_context(b'{"params": {"a": 1}}', SpanContext("a" * 32, "b" * 16, sampled=True))[:50]
-    b'{"params": {"a": 1,"_meta":{"traceparent":"00-aaaa'
+    >>> with_context(b'{"params": {"a": 1}}', SpanContext("a" * 32, "b" * 16, sampled=True))
+    b'{"params": {"_meta":{"traceparent":"00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-01"},"a": 1}}'
     """
+    is_plain = _META not in body and b"\\u" not in body and body.count(_PARAMS_NAME) == 1
+    if is_plain and (beginning := _PARAMS.match(body)) is not None:
+        # Nothing in front of `params` is an object, and none of its members is this one: nothing has to be taken apart.
+        at, state = beginning.end(), b',"tracestate":"%b"' % _escaped(context.state) if context.state else b""
+        comma = b"" if body[at : at + 1] == b"}" else b","
+        return b'%b"_meta":{"traceparent":"%b"%b}%b%b' % (
+            body[:at],
+            context.traceparent.encode(),
+            state,
+            comma,
+            body[at:],
+        )
     try:
         message = split(body)
         params = object_in(message, "params")
@@ -142,6 +153,12 @@ def with_context(body: bytes, context: SpanContext) -> bytes:
         return replace(body, message, "params", _with_member(bytes(message["params"]), "_meta", text))
     except (DuplicateMember, NotJson, TypeError):
         return body
+
+
+_META: Final = b"_meta"
+_PARAMS_NAME: Final = b'"params"'
+_PARAMS: Final = re.compile(rb'[ \t\r\n]*\{[^{]*?"params"[ \t\r\n]*:[ \t\r\n]*\{[ \t\r\n]*')
+"""The beginning of a message up to the first member of its ``params``."""
 
 
 def _with_member(text: bytes, name: str, value: bytes) -> bytes:
@@ -163,7 +180,7 @@ def is_kept(trace: str, ratio: float) -> bool:
     >>> is_kept("f" * 32, 0.5), is_kept("0" * 31 + "1", 0.5), is_kept("0" * 31 + "1", 0)
     (False, True, False)
     """
-    return int(trace[-_RATIO_BITS // 4 :], 16) < round(ratio * (1 << _RATIO_BITS))
+    return ratio >= 1 or int(trace[-_RATIO_BITS // 4 :], 16) < round(ratio * (1 << _RATIO_BITS))
 
 
 def begin(found: Origin, trace: str, span: str, ratio: float, *, parent_based: bool) -> SpanContext:
@@ -183,8 +200,7 @@ def begin(found: Origin, trace: str, span: str, ratio: float, *, parent_based: b
     return SpanContext(parent.trace, span, sampled, parent.state)
 
 
-@dataclass(frozen=True, slots=True)
-class RequestSpans:
+class RequestSpans(msgspec.Struct, frozen=True):
     """The spans of one request, as whoever chose their ids tells whoever makes them.
 
     Attributes:
@@ -213,12 +229,12 @@ class RequestSpans:
 
 def spans_of(text: str, state: str = "") -> RequestSpans | None:
     """What :attr:`RequestSpans.text` says; ``None`` if it says nothing."""
-    match text.split(","):
-        case [own, parent, onward, link]:
-            context = context_of({TRACEPARENT: own, TRACESTATE: state})
-            if context is not None and all(map(_SPAN_OR_NONE.fullmatch, (parent, onward))):
-                return RequestSpans(context, parent, onward, context_of({TRACEPARENT: link}))
-    return None
+    found = _SPANS.fullmatch(text)
+    if found is None:
+        return None
+    trace, span, flags, parent, onward, link = found.groups("")
+    own = SpanContext(trace, span, flags == "01", _state(state) if state else "")
+    return RequestSpans(own, parent, onward, context_of({TRACEPARENT: link}) if link else None)
 
 
 def _state(value: object) -> str:

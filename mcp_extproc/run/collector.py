@@ -31,7 +31,6 @@ from mcp_extproc.run.process import PYTHON, START_SECONDS, Restarts, StartError,
 from mcp_extproc.run.report_channel import ReportChannel
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
-from mcp_extproc.telemetry.collector.received import received, received_file
 from mcp_extproc.telemetry.collector.spec import AuditTo, Collected, Export, PageAt, TlsWith
 
 STOP_SECONDS = 10.0
@@ -151,12 +150,6 @@ class Collector:
     def told(self) -> Collected | None:
         """What it does; ``None`` where nothing is on."""
         return self._told
-
-    @property
-    def received(self) -> int:
-        """How many records have come from an Envoy of ours."""
-        admin = self._layout.admin
-        return received(received_file(admin.path)) if isinstance(admin, UnixAddress) else 0
 
     async def serve(self, config: GatewayConfig) -> None:
         """Have it do what a configuration says, from now on. Where that has changed the process is replaced.

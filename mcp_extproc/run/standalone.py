@@ -16,11 +16,12 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mcp_extproc.address import TcpAddress, parse_address
+from mcp_extproc.address import PipeAddress, TcpAddress, parse_address
 from mcp_extproc.config import GatewayConfig, Loaded, Source
 from mcp_extproc.config.endpoint import Endpoint, shown, url_of
 from mcp_extproc.contract import SECRET_VARIABLE, TRANSPORT_VARIABLE
@@ -36,6 +37,7 @@ from mcp_extproc.run.known import Gateway
 from mcp_extproc.run.nursery import Forked, Nurseries, Work
 from mcp_extproc.run.page import Page
 from mcp_extproc.run.process import START_SECONDS, StartError, end, ending, spawn
+from mcp_extproc.run.records_pipe import RecordsPipe
 from mcp_extproc.run.reload import LiveConfig, Refused
 from mcp_extproc.run.report_channel import ReportChannel
 from mcp_extproc.run.supervisor import Supervisor
@@ -48,9 +50,6 @@ DRAIN_SECONDS = 5.0
 
 LEAVING_SECONDS = 300.0
 """Seconds for a replaced worker to finish calls whose responses it reads."""
-
-RECORD_SECONDS = 3.0
-"""For the last records to reach the collector. Those that were lost before will not."""
 
 SHOW_SECONDS = 1.0
 """For the last of what Envoy wrote to be shown, once it has ended."""
@@ -98,7 +97,8 @@ class StandaloneGateway:
         self._envoy_binary = envoy
         self._directory = Path(tempfile.mkdtemp(prefix="mcp-extproc-"))
         self._envoy_log = envoy_log or self._directory / "envoy.log"
-        self.layout = Layout.in_directory(self._directory, workers)
+        self._records = PipeAddress(str(self._directory / "records.pipe"))
+        self.layout = replace(Layout.in_directory(self._directory, workers), collector=self._records)
         assert self.layout.admin is not None
         self._admin = Admin(self.layout.admin)
         self._envoy: Process | None = None
@@ -250,7 +250,10 @@ class StandaloneGateway:
         started.push_async_callback(self._issuers.stop)
         await self._issuers.serve(self._live.served.config)
         started.callback(self._reports.close)
-        started.push_async_callback(self._collector.stop)  # after Envoy, which sends its last records when it ends
+        pipe = RecordsPipe(self._records)
+        started.push_async_callback(pipe.close)
+        pipe.watch()
+        started.push_async_callback(self._collector.stop)  # after Envoy, which writes its last records when it ends
         await self._collector.serve(self._live.served.config)
         started.push_async_callback(self._bridge.stop)
         await self._bridge.serve(self._live.served.config)
@@ -363,18 +366,6 @@ class StandaloneGateway:
         while time.monotonic() < deadline:
             if not await self.stat(f"http.{LISTENER}.downstream_rq_active"):
                 break
-            await asyncio.sleep(_POLL_SECONDS)
-        await self._until_records_came()
-
-    async def _until_records_came(self) -> None:
-        """Envoy holds records back for a moment, and when it ends it sends none of them."""
-        if not self.config.collects_always:
-            return
-        deadline = time.monotonic() + RECORD_SECONDS
-        while time.monotonic() < deadline:
-            written = await self.stat("access_logs.grpc_access_log.logs_written") or 0
-            if self._collector.received >= written:
-                return
             await asyncio.sleep(_POLL_SECONDS)
 
 

@@ -33,6 +33,20 @@ CODES: Final = {
 }
 """JSON-RPC codes of the errors that Envoy answers with, by the word that they are marked with."""
 
+
+def reason_of(reason: str | None, word: str | None, *, was_sent: bool) -> str | None:
+    """What an error is.
+
+    Args:
+        reason: as a worker found.
+        word: in the header of the answer. A server may send one of that name, too: words that Envoy does not know are none.
+        was_sent: whether the request went to a server. Otherwise Envoy's own answer was read as a server's would be.
+    """
+    if word not in CODES:
+        word = None
+    return word or reason if reason == SERVER_ERROR and not was_sent else reason or word
+
+
 _DENIALS: Final = frozenset({
     "authentication_denied", "authentication_required", "denied", "host", "insufficient_scope", "invalid_api_key",
     "invalid_token", "not_authorized", "origin", "rate_limited", "refused", "too_many_streams", "unauthorized",
@@ -104,6 +118,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         spans: ids of its spans, where a worker chose them.
         is_left_out: whether a worker decided that they are not kept.
         header: the trace context of the request's headers, where no worker chose ids.
+        kind: those with the same have all the same but numbers, who asks and from where, ids, and texts of the request alone;
+            ``None`` where that is not known.
     """
 
     started: int
@@ -143,6 +159,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     spans: RequestSpans | None = None
     is_left_out: bool = False
     header: SpanContext | None = None
+    kind: int | None = None
 
     @property
     def is_request(self) -> bool:

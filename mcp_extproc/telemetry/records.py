@@ -6,7 +6,6 @@ namespaces among them, hold credentials.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -15,25 +14,12 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from mcp_extproc.contract import (
-    AGE_KEY,
-    ARGUMENTS_KEY,
-    ERROR_HEADER,
-    LISTED_KEY,
-    NAMESPACE,
-    ONCE_CONSENTED,
-    ONCE_MORE,
-    PASSED_ON_KEY,
-    RULE_KEY,
-    SAMPLED_KEY,
-    SERVER_ERROR,
-    SPANS_KEY,
-    STATE_KEY,
-    TELEMETRY_NAMESPACE,
-)
-from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, RequestSpans, SpanContext, context_of, spans_of
+from mcp_extproc.contract import ERROR_HEADER, NAMESPACE, RECORD_KEY, TELEMETRY_NAMESPACE
+from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, SpanContext, context_of
 from mcp_extproc.telemetry import _pb as pb
-from mcp_extproc.telemetry.exchange import CODES, Exchange, Peer
+from mcp_extproc.telemetry import noted
+from mcp_extproc.telemetry.exchange import Exchange, Peer, reason_of
+from mcp_extproc.telemetry.noted import Noted
 
 REQUEST_HEADERS: Final = (TRACEPARENT, TRACESTATE)
 """Headers that Envoy has to put into its records."""
@@ -46,8 +32,6 @@ _METHODS: Final = {
 """envoy.config.core.v3.RequestMethod."""
 
 _VERSIONS: Final = {1: "1.0", 2: "1.1", 3: "2", 4: "3"}
-
-_GIVEN: Final = "given"
 
 _MAX_DETAILS: Final = 256
 """Characters of Envoy's details, which may quote what a server wrote."""
@@ -81,8 +65,9 @@ def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
     known = common.metadata.filter_metadata
     facts = known[NAMESPACE].fields if NAMESPACE in known else _NOTHING
     more = known[TELEMETRY_NAMESPACE].fields if TELEMETRY_NAMESPACE in known else _NOTHING
-    params = facts["params"].struct_value.fields if "params" in facts else _NOTHING
-    spans = _spans(more)
+    told = noted.read(_text(more, RECORD_KEY) or "") or _UNSEEN
+    kind, who, rest = told.kind, told.who, told.more
+    consent, reason = _text(facts, "consent"), _text(facts, "error_reason")
     return Exchange(
         started=_nanoseconds(common.start_time),
         duration=_nanoseconds(common.duration),
@@ -96,32 +81,36 @@ def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
         request_id=request.request_id or None,
         client=_peer(common.downstream_remote_address),
         upstream_peer=_peer(common.upstream_remote_address),
-        method=_text(facts, "method"),
-        id=_plain(_text(facts, "id_json")),
-        session=_text(facts, "session"),
-        protocol_version=_text(facts, "protocol_version"),
-        principal=_text(facts, "principal"),
-        issuer=_text(facts, "issuer"),
-        endpoint=_text(facts, "endpoint"),
-        server=_text(facts, "server"),
-        tool=_text(facts, "tool"),
-        prompt=_text(facts, "prompt"),
-        listed=LISTED_KEY in more and more[LISTED_KEY].bool_value,
-        asked_for=_text(params, "name"),
-        uri=_text(params, "uri"),
-        batch=_number(facts, "batch"),
-        consent=_text(facts, "consent"),
+        method=kind.method,
+        id=told.id,
+        session=who.session,
+        protocol_version=kind.version,
+        principal=who.principal,
+        issuer=who.issuer,
+        endpoint=kind.endpoint,
+        server=kind.server,
+        tool=kind.tool,
+        prompt=kind.prompt,
+        listed=kind.is_listed,
+        asked_for=rest.asked_for,
+        uri=rest.uri,
+        batch=kind.batch,
+        consent=consent,
         code=_number(facts, "error_code"),
-        reason=_reason(facts, entry),
+        reason=_reason(reason, entry),
         details=response.response_code_details[:_MAX_DETAILS] or None,
-        decided_by=_text(more, RULE_KEY),
-        arguments=_text(more, ARGUMENTS_KEY),
-        has_another=_has_another(_text(more, PASSED_ON_KEY), facts),
-        session_seconds=_number(more, AGE_KEY),
-        spans=spans,
-        is_left_out=_denies(more, SAMPLED_KEY),
-        header=_context(request.request_headers) if spans is None else None,
+        decided_by=kind.rule,
+        arguments=told.arguments,
+        has_another=kind.has_another(consent, reason),
+        session_seconds=rest.session_seconds,
+        spans=told.spans,
+        is_left_out=told.is_left_out,
+        header=_context(request.request_headers) if told.spans is None else None,
     )
+
+
+_UNSEEN: Final = Noted(noted.NO_KIND, noted.NOBODY)
+"""Of what no worker saw."""
 
 
 # Members of a Struct. Others than the expected type are as absent ones. To look whether there is one takes a tenth of getting
@@ -138,40 +127,14 @@ def _number(fields: Fields, key: str) -> int | None:
     return int(value.number_value)
 
 
-def _denies(fields: Fields, key: str) -> bool:
-    """Whether it says no, and does not say nothing."""
-    return key in fields and (value := fields[key]).HasField("bool_value") and not value.bool_value
-
-
-def _spans(fields: Fields) -> RequestSpans | None:
-    text = _text(fields, SPANS_KEY)
-    return None if text is None else spans_of(text, _text(fields, STATE_KEY) or "")
-
-
-def _has_another(when: str | None, facts: Fields) -> bool:
-    """Whether the request has passed Envoy once more, as what its record is about."""
-    if when == ONCE_CONSENTED:
-        return _text(facts, "consent") == _GIVEN
-    return when == ONCE_MORE and _text(facts, "error_reason") is None
-
-
 def _context(headers: Mapping[str, str]) -> SpanContext | None:
     return context_of(headers) if TRACEPARENT in headers else None
 
 
-def _reason(facts: Fields, entry: pb.HTTPAccessLogEntry) -> str | None:
-    """What the error is. Envoy's own answer to what was sent to no server is read as a server's would be."""
-    reason, word = _text(facts, "error_reason"), _word(entry.response.response_headers)
-    was_sent = entry.common_properties.HasField("time_to_first_upstream_tx_byte")
-    return word or reason if reason == SERVER_ERROR and not was_sent else reason or word
-
-
-def _word(headers: Mapping[str, str]) -> str | None:
-    """The word of an error that Envoy answers with. A server may send a header of that name, too: others are none."""
-    if ERROR_HEADER not in headers:
-        return None
-    word = headers[ERROR_HEADER]
-    return word if word in CODES else None
+def _reason(reason: str | None, entry: pb.HTTPAccessLogEntry) -> str | None:
+    headers = entry.response.response_headers
+    word = headers.get(ERROR_HEADER)
+    return reason_of(reason, word, was_sent=entry.common_properties.HasField("time_to_first_upstream_tx_byte"))
 
 
 def _upstream(common: pb.AccessLogCommon) -> tuple[int, int] | None:
@@ -193,14 +156,3 @@ def _peer(address: pb.Address) -> Peer | None:
     if text := socket.address:
         return Peer(text, socket.port_value)
     return Peer(path) if (path := address.pipe.path) else None
-
-
-def _plain(id: str | None) -> str | None:
-    """A JSON-RPC id without its quotes."""
-    if id is None or not id.startswith('"'):
-        return id
-    try:
-        text = json.loads(id)
-    except ValueError:
-        return id
-    return text if isinstance(text, str) else id

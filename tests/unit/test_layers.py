@@ -35,7 +35,7 @@ BELOW: dict[str, set[str]] = {
     "gateway": {"mcp"},
     "upstreams": {"gateway", "mcp", "telemetry", "tasks"},
     "extproc": {"gateway", "mcp", "telemetry", "tasks"},
-    "envoy": {"gateway", "mcp"},
+    "envoy": {"gateway", "mcp", "telemetry"},
     "client": {"mcp"},
     "status": {"telemetry", "mcp", "tasks"},
     "bridge": {"upstreams", "gateway", "mcp", "telemetry", "tasks", "processes"},

@@ -1,11 +1,12 @@
-"""What Envoy tells the collector of each request: a record of the access log, by gRPC. Nothing where nothing is on, and for
-the status page alone only while somebody looks at it."""
+"""What Envoy tells the collector of each request: a record of the access log, as a line in a pipe or by gRPC. Nothing where
+nothing is on, and for the status page alone only while somebody looks at it."""
 
 from __future__ import annotations
 
-from mcp_extproc.address import TcpAddress
+from mcp_extproc.address import PipeAddress, TcpAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import ERROR_HEADER, SAMPLED_KEY, TELEMETRY_NAMESPACE, WATCHED_KEY
+from mcp_extproc.envoy._api.access_loggers_file_v3 import FileAccessLog
 from mcp_extproc.envoy._api.access_loggers_grpc_v3 import CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig
 from mcp_extproc.envoy._api.config_accesslog_v3 import (
     AccessLog,
@@ -18,9 +19,11 @@ from mcp_extproc.envoy._api.config_accesslog_v3 import (
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType
 from mcp_extproc.envoy._api.config_core_v3 import (
     ApiVersion,
+    DataSource,
     GrpcService,
     GrpcServiceEnvoyGrpc,
     Http2ProtocolOptions,
+    SubstitutionFormatString,
 )
 from mcp_extproc.envoy._api.config_endpoint_v3 import (
     ClusterLoadAssignment,
@@ -35,6 +38,10 @@ from mcp_extproc.envoy.layout import COLLECTOR_CLUSTER, LISTENER, Layout
 from mcp_extproc.envoy.render import tls
 from mcp_extproc.envoy.render.typed import any_of, envoy_address, seconds
 from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE
+from mcp_extproc.telemetry.line import line_format
+
+_FILE = "envoy.access_loggers.file"
+_GRPC = "envoy.access_loggers.http_grpc"
 
 _FLUSH_SECONDS = 0.5
 """After which records are sent that do not fill a message."""
@@ -64,6 +71,20 @@ def log(config: GatewayConfig, layout: Layout, only: AccessLogFilter | None = No
     if not _are_sent(config, layout):
         return []
     wanted = [*([only] if only is not None else []), *_those_wanted(config, layout)]
+    which = AccessLogFilter(and_filter=AndFilter(filters=wanted)) if len(wanted) > 1 else next(iter(wanted), None)
+    if isinstance(layout.collector, PipeAddress):
+        return [AccessLog(name=_FILE, filter=which, typed_config=any_of(_lines(config, layout.collector)))]
+    return [AccessLog(name=_GRPC, filter=which, typed_config=any_of(_messages(config)))]
+
+
+def _lines(config: GatewayConfig, pipe: PipeAddress) -> FileAccessLog:
+    line = DataSource(inline_string=line_format(has_traces=config.telemetry.traces is not None))
+    return FileAccessLog(
+        path=pipe.path, log_format=SubstitutionFormatString(text_format_source=line, omit_empty_values=True)
+    )
+
+
+def _messages(config: GatewayConfig) -> HttpGrpcAccessLogConfig:
     service = GrpcServiceEnvoyGrpc(cluster_name=COLLECTOR_CLUSTER, skip_envoy_headers=True)
     common = CommonGrpcAccessLogConfig(
         log_name=LISTENER,
@@ -72,25 +93,16 @@ def log(config: GatewayConfig, layout: Layout, only: AccessLogFilter | None = No
         buffer_flush_interval=seconds(_FLUSH_SECONDS),
         buffer_size_bytes=_MESSAGE_BYTES,
     )
-    records = HttpGrpcAccessLogConfig(
+    return HttpGrpcAccessLogConfig(
         common_config=common,
         additional_request_headers_to_log=[TRACEPARENT, TRACESTATE] if config.telemetry.traces is not None else [],
         additional_response_headers_to_log=[ERROR_HEADER],
     )
-    return [
-        AccessLog(
-            name="envoy.access_loggers.http_grpc",
-            filter=AccessLogFilter(and_filter=AndFilter(filters=wanted))
-            if len(wanted) > 1
-            else next(iter(wanted), None),
-            typed_config=any_of(records),
-        )
-    ]
 
 
 def cluster(config: GatewayConfig, layout: Layout) -> list[Cluster]:
-    """Where the collector listens."""
-    if layout.collector is None or not config.collects:
+    """Where the collector listens, if it does."""
+    if layout.collector is None or isinstance(layout.collector, PipeAddress) or not config.collects:
         return []
     endpoint = LbEndpoint(endpoint=Endpoint(address=envoy_address(layout.collector)))
     http2 = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())

@@ -24,13 +24,14 @@ from typing import Any, Final, Protocol, TypeAlias
 import grpc
 import msgspec
 
-from mcp_extproc.address import TcpAddress, UnixAddress, parse_address
+from mcp_extproc.address import PipeAddress, TcpAddress, UnixAddress, parse_address, parse_address_or_pipe
 from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.audit_file import AuditFile
 from mcp_extproc.telemetry.collector import als, transport
 from mcp_extproc.telemetry.collector.envoy import Envoy
 from mcp_extproc.telemetry.collector.intake import Intake, TakesEvents
+from mcp_extproc.telemetry.collector.pipe import PipeReader
 from mcp_extproc.telemetry.collector.received import Received, received_file
 from mcp_extproc.telemetry.collector.scrape import Scrape
 from mcp_extproc.telemetry.collector.sender import Sender
@@ -143,7 +144,7 @@ class Collector:
         self._told = told
         self._page = page
         self._credentials = credentials
-        self._address = parse_address(told.listen)
+        self._address = parse_address_or_pipe(told.listen)
         self._since = time.time_ns()
         self._senders: list[Sender] = []
         self._transports: list[transport.Transport] = []
@@ -174,10 +175,12 @@ class Collector:
             OSError: another address is taken.
         """
         told = self._told
-        if told.admin is not None:
+        if isinstance(self._address, PipeAddress):
+            self._received = Received(received_file(self._address.path))
+        elif told.admin is not None:
             self._received = Received(received_file(told.admin))
-            if told.measures:
-                self._envoy = Envoy(told.admin, self._received)
+        if told.admin is not None and self._received is not None and told.measures:
+            self._envoy = Envoy(told.admin, self._received)
         if told.audit_file is not None:
             self._file = AuditFile(Path(told.audit_file.path), told.audit_file.rotate_bytes, told.audit_file.keep)
             self._file.open()
@@ -207,7 +210,7 @@ class Collector:
             log.event(_LOG, level, "metrics_served", {"address": str(TcpAddress(address.host, port))})
         if reports is not None:
             self.workers.listen(reports)
-        self._server = await als.serve(self._address, self._take, self._credentials)
+        self._stop_reading = await self._read()
         if self._page is not None:
             has_metrics = told.page is not None and told.page.has_metrics
             await self._page.start(self._all_metrics if has_metrics else None, self.workers)
@@ -215,7 +218,7 @@ class Collector:
 
     async def stop(self) -> None:
         """End it. What it has is sent, for a few seconds."""
-        await self._server.stop(grace=0.2)
+        await self._stop_reading()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -234,6 +237,14 @@ class Collector:
             self._file.close()
         if isinstance(self._address, UnixAddress):
             Path(self._address.path).unlink(missing_ok=True)
+
+    async def _read(self) -> Callable[[], Awaitable[object]]:
+        """Have records come. Returns what ends that."""
+        if isinstance(self._address, PipeAddress):
+            assert self._received is not None
+            return PipeReader(self._address, self._take, self._received).stop
+        server = await als.serve(self._address, self._take, self._credentials)
+        return lambda: server.stop(grace=0.2)
 
     # -- Where things go --------------------------------------------------------------------------------------------------
 
@@ -307,7 +318,10 @@ class Collector:
             yield AUDIT_LOST, sum(each.lost for each in (self._file, self._audit) if each is not None)
         if self._spans is not None:
             yield SPANS_LOST, self._spans.lost + self.workers.spans_lost
-        if self._envoy is not None and self._envoy.lost is not None:
+        if isinstance(self._address, PipeAddress):
+            assert self._received is not None
+            yield RECORDS_LOST, self._received.lost
+        elif self._envoy is not None and self._envoy.lost is not None:
             yield RECORDS_LOST, self._envoy.lost
 
     def _metrics_sender(self, export: Export) -> Callable[[], Awaitable[None]]:

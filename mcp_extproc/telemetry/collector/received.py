@@ -1,5 +1,5 @@
-"""How many records of Envoy's have come, also to collectors before this one: a number in a file that outlives any of them,
-which its supervisor reads as well."""
+"""How many records of Envoy's have come, also to collectors before this one: numbers in a file that outlives any of them,
+of which their supervisor writes one."""
 
 from __future__ import annotations
 
@@ -9,24 +9,17 @@ from pathlib import Path
 from typing import Final
 
 _NUMBER: Final = struct.Struct("<Q")
+_RECEIVED, _TAKEN, _DROPPED = range(3)
+"""Places of the numbers: records that came; lines that were taken out of the pipe, and those that nobody read."""
 
 
 def received_file(admin: str) -> Path:
-    """The file of an Envoy of ours, beside the socket of its admin interface."""
+    """The file of an Envoy of ours, beside the socket of its admin interface, and the pipe of its records."""
     return Path(admin).with_name("records")
 
 
-def received(path: Path) -> int:
-    """How many have come; 0 before any collector ran."""
-    try:
-        [number] = _NUMBER.unpack(path.read_bytes())
-    except (OSError, struct.error):
-        return 0
-    return int(number)
-
-
 class Received:
-    """The number, for the collector, which is the only one to write it.
+    """The numbers. Each is written by one process: the last one by the supervisor, the others by the collector.
 
     Args:
         path: of the file.
@@ -38,11 +31,29 @@ class Received:
     def __init__(self, path: Path) -> None:
         path.touch(mode=0o600)
         with path.open("r+b") as file:
-            file.truncate(_NUMBER.size)
-            self._map = mmap.mmap(file.fileno(), _NUMBER.size)
-        [self.number] = _NUMBER.unpack_from(self._map)
+            file.truncate(3 * _NUMBER.size)
+            self._map = mmap.mmap(file.fileno(), 3 * _NUMBER.size)
+        self.number = self._read(_RECEIVED)
+        self._taken = self._read(_TAKEN)
 
     def add(self, count: int) -> None:
         """Some more have come."""
         self.number += count
-        _NUMBER.pack_into(self._map, 0, self.number)
+        _NUMBER.pack_into(self._map, _RECEIVED * _NUMBER.size, self.number)
+
+    def taking(self, lines: int) -> None:
+        """Some more lines are taken out of the pipe. They are lost unless they come, whatever becomes of this process."""
+        self._taken += lines
+        _NUMBER.pack_into(self._map, _TAKEN * _NUMBER.size, self._taken)
+
+    def drop(self, lines: int) -> None:
+        """Some more were thrown away."""
+        _NUMBER.pack_into(self._map, _DROPPED * _NUMBER.size, self._read(_DROPPED) + lines)
+
+    @property
+    def lost(self) -> int:
+        """Lines of the pipe that never came."""
+        return self._taken - self.number + self._read(_DROPPED)
+
+    def _read(self, place: int) -> int:
+        return int(_NUMBER.unpack_from(self._map, place * _NUMBER.size)[0])

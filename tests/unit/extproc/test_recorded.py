@@ -10,13 +10,15 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import TELEMETRY_NAMESPACE
+from mcp_extproc.contract import RECORD_KEY, SAMPLED_KEY, TELEMETRY_NAMESPACE
 from mcp_extproc.extproc.recorded import Begun, Recorder
 from mcp_extproc.gateway.decision import Forward, ForwardPlan
 from mcp_extproc.gateway.effects import LearnNames, NoteExpiry
 from mcp_extproc.gateway.facts import NOTHING, RequestFacts
 from mcp_extproc.gateway.request import RequestHead
-from mcp_extproc.mcp.trace_context import RequestSpans, SpanContext, spans_of
+from mcp_extproc.mcp.trace_context import RequestSpans, SpanContext
+from mcp_extproc.telemetry import noted
+from mcp_extproc.telemetry.noted import Kind, More, Noted, Who
 from tests.unit.upstreams.fake_client import Told
 
 TRACE, PARENT, LINKED = "a" * 32, "b" * 16, "c" * 16
@@ -28,7 +30,9 @@ def recorder(**sections: Any) -> Recorder:
     sections = sections or {"telemetry": {"traces": {"endpoint": "http://localhost:4317"}}}
     config = GatewayConfig.model_validate({"servers": {"a": {"url": "http://a.test/mcp"}}, **sections})
     numbers = count(1)
-    return Recorder(config, "s" * 32, lambda size: f"{next(numbers):0{2 * size}x}")
+    return Recorder(
+        config, "s" * 32, lambda size: "".join((f"{next(numbers):032x}", *(f"{next(numbers):016x}" for _ in "ab")))
+    )
 
 
 def head(**headers: str) -> RequestHead:
@@ -44,10 +48,13 @@ def forward(text: bytes) -> Forward:
     return Forward(ForwardPlan("a", (), (), NOTHING), text, (("content-length", str(len(text))), ("x-a", "b")))
 
 
-def said(serialized: bytes) -> dict[str, Any]:
-    """What is in the metadata of a record."""
-    found = Struct.FromString(serialized).fields[TELEMETRY_NAMESPACE].struct_value
-    return {name: getattr(value, value.WhichOneof("kind") or "") for name, value in found.fields.items()}
+def said(serialized: bytes) -> Noted:
+    """What is in the metadata of a record, and whether it is for Envoy what it is for the collector."""
+    found = Struct.FromString(serialized).fields[TELEMETRY_NAMESPACE].struct_value.fields
+    note = noted.read(found[RECORD_KEY].string_value)
+    assert note is not None
+    assert note.is_left_out == (SAMPLED_KEY in found and not found[SAMPLED_KEY].bool_value)
+    return note
 
 
 def traceparent(trace: str = TRACE, span: str = PARENT, flags: str = "01") -> str:
@@ -65,7 +72,7 @@ def test_a_trace_begins_here() -> None:
     assert passed.removed == ("tracestate",)
     assert json.loads(passed.decision.body) == json.loads(body({"traceparent": traceparent(FIRST, THIRD)}))
     assert passed.decision.own_headers == (("content-length", str(len(passed.decision.body))), ("x-a", "b"))
-    assert spans_of(said(made.metadata(NOTHING, begun, passed.spans))["spans"]) == passed.spans
+    assert said(made.metadata(NOTHING, begun, passed.spans)).spans == passed.spans
 
 
 def test_meta_is_the_parent() -> None:
@@ -78,7 +85,10 @@ def test_meta_is_the_parent() -> None:
     passed = made.passed(begun, forward(body(meta)))
     assert [name for name, _ in passed.headers] == ["traceparent", "tracestate", "baggage"]
     assert json.loads(passed.decision.body)["params"]["_meta"] == {**meta, "traceparent": passed.headers[0][1]}
-    assert said(made.metadata(NOTHING, begun))["state"] == "v=1"
+    spans = said(made.metadata(NOTHING, begun)).spans
+    assert spans is not None
+    assert (spans.own, spans.parent) == (begun.spans.own, PARENT)
+    assert spans.link == SpanContext("d" * 32, LINKED, sampled=True), "a link's state is not told"
 
 
 @pytest.mark.parametrize("in_meta", [False, True])
@@ -92,7 +102,8 @@ def test_what_is_not_sampled_stays_as_it_is(in_meta: bool) -> None:
     assert passed.decision.body == text
     assert passed.headers == ((("traceparent", context),) if in_meta else ())
     assert begun.head.span is None
-    assert said(made.metadata(NOTHING, begun, passed.spans)) == {"sampled": False}
+    note = said(made.metadata(NOTHING, begun, passed.spans))
+    assert (note.spans, note.is_left_out) == (None, True)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +136,7 @@ def test_what_is_no_request_has_a_span_too(text: bytes) -> None:
     made = recorder()
     begun = made.begin(head(), text)
     assert begun.spans is not None
-    assert said(made.metadata(NOTHING, begun))["spans"]
+    assert said(made.metadata(NOTHING, begun)).spans
 
 
 @pytest.mark.parametrize(
@@ -135,7 +146,7 @@ def test_arguments(how: str, start: str | None) -> None:
     made = recorder(audit={"file": "a", "arguments": how})
     text = body(arguments={"password": "hush"})
     begun = made.begin(head(), text)
-    found = said(made.metadata(NOTHING, begun)).get("arguments")
+    found = said(made.metadata(NOTHING, begun)).arguments
     assert found is None if start is None else str(found).startswith(start)
     assert (begun.spans, begun.head) == (None, head()), "nothing else is asked for"
     assert made.passed(begun, forward(text)).decision.body == text
@@ -151,12 +162,39 @@ def test_a_session_that_has_expired() -> None:
 def test_what_the_decision_knows() -> None:
     made = recorder(telemetry={"metrics": {"address": "127.0.0.1:0"}})
     made.apply(LearnNames("tools", [("a", "t")]))
-    assert said(made.metadata(RequestFacts(server="a", named=("tool", "t"), rule="r"), None)) == {
-        "rule": "r",
-        "listed": True,
-    }
-    assert said(made.metadata(RequestFacts(session_seconds=1.5), None)) == {"session_seconds": 1.5}
-    assert said(made.metadata(RequestFacts(passed_on="more"), None)) == {"passed_on": "more"}
+    facts = RequestFacts(
+        id=b'"7"', method="tools/call", session="s", protocol_version="v", principal="p", issuer="i", endpoint="e",
+        server="a", named=("tool", "t"), rule="r", passed_on="more", params={"name": "a__t"},
+    )  # fmt: skip
+    kind = Kind("tools/call", "a", "t", None, "e", "v", True, "r", "more")
+    assert said(made.metadata(facts, None)) == Noted(kind, Who("s", "p", "i"), "7")
+    assert said(made.metadata(RequestFacts(session_seconds=1.5), None)).more == More(session_seconds=1.5)
+    assert said(made.metadata(RequestFacts(batch=3), None)).kind == Kind(batch=3)
     for other in (("tool", "u"), ("prompt", "t")):
-        assert made.metadata(RequestFacts(server="a", named=other), Begun(head())) == b""
-    assert made.metadata(RequestFacts(server="b", named=("tool", "t")), None) == b""
+        assert not said(made.metadata(RequestFacts(server="a", named=other), Begun(head()))).kind.is_listed
+    assert not said(made.metadata(RequestFacts(server="b", named=("tool", "t")), None)).kind.is_listed
+    assert made.metadata(NOTHING, None) == b""
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1fb", "a\x1d", '"', "\u2028", "ü"])
+def test_names_that_strangers_make_up(name: str) -> None:
+    """Nothing in them ends a part, or a line."""
+    made = recorder()
+    facts = RequestFacts(id=json.dumps(name).encode(), method=name, params={"name": name, "uri": name}, principal=name)
+    begun = made.begin(head(), body())
+    note = said(serialized := made.metadata(facts, begun))
+    assert (note.kind.method, note.id, note.who.principal, note.more.asked_for, note.more.uri) == (name,) * 5
+    text = Struct.FromString(serialized).fields[TELEMETRY_NAMESPACE].struct_value.fields[RECORD_KEY].string_value
+    assert text.count(noted.SEPARATOR) == noted.PARTS - 1
+    assert not {"\n", "\x1d", "\x1e"} & set(text)
+
+
+def test_what_is_noted_of_a_plan_is_kept_until_more_is_known() -> None:
+    made = recorder(telemetry={"metrics": {"address": "127.0.0.1:0"}})
+    facts = RequestFacts(method="tools/call", server="a", named=("tool", "t"))
+    for id in (b"1", b"2"):
+        note = said(made.metadata(facts, Begun(head()), None, id))
+        assert (note.id, note.kind.is_listed) == (id.decode(), False)
+    made.apply(LearnNames("tools", [("a", "t")]))
+    assert said(made.metadata(facts, Begun(head()), None, b"3")).kind.is_listed
+    assert said(made.metadata(facts.but(server="b"), Begun(head()), None, b"3")).kind.server == "b"

@@ -49,12 +49,14 @@ def test_whose_it_is() -> None:
 def test_what_is_known_of_a_head_stays_known_within_its_span() -> None:
     """But for the trace, which is its own then."""
     client = RequestHead("POST", "/mcp", {"traceparent": f"00-{'1' * 32}-{'2' * 16}-00", "tracestate": "v=1", "x": "y"})
-    client.__dict__["caller"] = caller = object()
+    client.found.caller = caller = object()
     assert client.trace
     own = SpanContext("a" * 32, "b" * 16, sampled=True)
     head = client.within(own)
     assert (head.span, head.trace) == (own, (("traceparent", own.traceparent),))
-    assert head.caller is caller
+    assert head.found.caller is caller
+    head.found.caller = other = object()
+    assert client.found.caller is other, "and what is found out about either is known of both"
     assert (head.headers, head.form) == (client.headers, client.form)
     assert (client.span, len(client.trace)) == (None, 2)
     state = SpanContext("a" * 32, "b" * 16, sampled=True, state="v=2")

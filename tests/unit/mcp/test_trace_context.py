@@ -124,6 +124,13 @@ CONTEXT = SpanContext("a" * 32, "b" * 16, sampled=True, state='v="\t')
         b'{"params":{}}',
         b' {"id": 1.50, "params": {"a": "\\u0041", "_meta" : { } } , "z":[1, 2]}\n',
         b'{"params":{"_meta":{"progressToken":7,"traceparent":"x","tracestate":""},"b":{"_meta":{"traceparent":"y"}}}}',
+        b'{"params":{}}',
+        b' {\n"id": 1, "params" : { }}',
+        b'{"x":{"params":{"b":1}},"params":{"a":1}}',
+        b'{"id":"\\"params\\":{","method":"params","params":{"a":[{}]}}',
+        b'{"params":{"a":{"params":{}}},"x":{"params":{}}}',
+        b'{"params":{"a":"_meta"}}',
+        b'{"id":"{","params":{"a":1}}',
     ],
 )
 def test_only_the_context_is_written(text: bytes) -> None:

@@ -17,7 +17,10 @@ def other(**changes: Any) -> Exchange:
     return msgspec.structs.replace(CALL, **changes)
 
 
-DENIED = {"reason": "not_authorized", "decided_by": "no-deletes", "upstream": None, "server": None, "tool": None}
+DENIED = {
+    "reason": "not_authorized", "decided_by": "no-deletes", "upstream": None, "server": None, "tool": None,
+    "asked_for": "notes__add",
+}  # fmt: skip
 
 
 def board(*exchanges: Exchange) -> Board:

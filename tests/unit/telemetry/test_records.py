@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.contract import NAMESPACE, ONWARD_NAMESPACE, RECORD_FACTS
+from mcp_extproc.contract import NAMESPACE, ONWARD_NAMESPACE, RECORD_FACTS, RECORD_KEY, TELEMETRY_NAMESPACE
 from mcp_extproc.envoy.render.access_log import FIELDS
 from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.telemetry import _pb as pb
 from mcp_extproc.telemetry import records
 from mcp_extproc.telemetry.exchange import Exchange, Peer
-from tests.unit.telemetry.support import CALL, FACTS, SPAN, STARTED, TRACE, read, record
+from tests.unit.telemetry.support import CALL, FACTS, SPAN, STARTED, TRACE, noted_of, read, record
 
 
 def test_a_call() -> None:
@@ -63,15 +63,22 @@ def test_an_answer_that_never_ended() -> None:
         ({"id_json": '"a\\nb"'}, "id", "a\nb"),
         ({"id_json": '"broken'}, "id", '"broken'),
         ({"params": {"uri": "file:///a"}}, "uri", "file:///a"),
-        ({"params": "not an object"}, "uri", None),
+        ({"params": {"name": "made_up"}}, "asked_for", "made_up"),
         ({"batch": 3}, "batch", 3),
-        ({"batch": "3"}, "batch", None),
-        ({"method": 7}, "method", None),
+        ({"error_code": "3"}, "code", None),
         ({"error_code": -32602, "error_reason": "unknown_tool"}, "code", -32602),
     ],
 )
 def test_facts(facts: dict[str, Any], attribute: str, value: object) -> None:
     assert getattr(read(facts), attribute) == value
+
+
+@pytest.mark.parametrize("text", ["", "{}", noted_of(FACTS)[1:], noted_of(FACTS).replace("[", "{"), "\x1f" * 9])
+def test_a_note_that_is_none_says_nothing(text: str) -> None:
+    entry = record()
+    entry.common_properties.metadata.filter_metadata[TELEMETRY_NAMESPACE].update({RECORD_KEY: text})
+    found = records.exchange(entry)
+    assert (found.method, found.id, found.session, found.spans, found.status) == (None, None, None, None, 200)
 
 
 def test_envoys_own_answer_is_no_servers() -> None:
@@ -104,7 +111,6 @@ def test_facts_that_are_looked_at_are_those_of_the_log() -> None:
     """What workers leave out because nobody reads it (metadata_read) has to know of all of them."""
     in_log = {text.partition(f"{NAMESPACE}:")[2].partition(")")[0].partition(":")[0] for text in FIELDS.values()}
     assert set(RECORD_FACTS) <= in_log | {"error_reason"}
-    assert set(FACTS) - {"id"} <= set(RECORD_FACTS)
     assert CALL.started == STARTED
 
 

@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.address import UnixAddress
+from mcp_extproc.address import PipeAddress, UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import ERROR_HEADER, METADATA_KEY, RECORD_FACTS
 from mcp_extproc.envoy.attach.fields import words
 from mcp_extproc.envoy.layout import COLLECTOR_CLUSTER, Layout
 from mcp_extproc.envoy.metadata_read import keys_read
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
+from mcp_extproc.telemetry.line import line_format
 from mcp_extproc.telemetry.records import REQUEST_HEADERS, RESPONSE_HEADERS
 
 LAYOUT = replace(Layout.in_directory(Path("/run/mcp")), collector=UnixAddress("/run/mcp/collector.sock"))
+BY_PIPE = replace(LAYOUT, collector=PipeAddress("/run/mcp/records.pipe"))
 TRACES = {"telemetry": {"traces": {"endpoint": "http://c"}}}
 METRICS: Any = {"telemetry": {"metrics": {}}}
 AUDIT = {"audit": {"file": "a"}}
@@ -30,8 +32,8 @@ def rendered(sections: Any, layout: Layout = LAYOUT) -> Any:
     return json.loads(to_json(bootstrap(config, layout)))
 
 
-def loggers(envoy: Any) -> list[Any]:
-    """Those that send records, of all listeners."""
+def loggers(envoy: Any, path: str | None = None) -> list[Any]:
+    """Those that send records, of all listeners, or write them to a path."""
     managers = [
         filter["typedConfig"]
         for listener in envoy["staticResources"]["listeners"]
@@ -39,6 +41,8 @@ def loggers(envoy: Any) -> list[Any]:
         for filter in chain["filters"]
     ]
     logs = [one for manager in managers for one in manager.get("accessLog", [])]
+    if path is not None:
+        return [one for one in logs if one["typedConfig"].get("path") == path]
     return [one for one in logs if one["name"] == "envoy.access_loggers.http_grpc"]
 
 
@@ -66,6 +70,19 @@ def test_clients_and_messages_of_batches_are_told_of(sections: Any) -> None:
 def test_only_sampled_calls_where_there_are_traces_alone() -> None:
     assert all("filter" in one for one in loggers(rendered(TRACES)))
     assert not any("filter" in one for one in loggers(rendered({**TRACES, **AUDIT})))
+
+
+@pytest.mark.parametrize("sections", [TRACES, METRICS, AUDIT, LOGS])
+def test_where_envoy_is_ours_they_are_lines_in_a_pipe(sections: Any) -> None:
+    envoy = rendered(sections, BY_PIPE)
+    found = loggers(envoy, "/run/mcp/records.pipe")
+    assert len(found) == 2
+    assert [("filter" in one) for one in found] == [("filter" in one) for one in loggers(rendered(sections))]
+    line = found[0]["typedConfig"]["logFormat"]["textFormatSource"]["inlineString"]
+    assert line == line_format(has_traces=sections is TRACES)
+    assert COLLECTOR_CLUSTER not in words(envoy)
+    assert keys_read({"accessLog": found}, ("mcp_proxy",)) == frozenset(RECORD_FACTS)
+    assert loggers(rendered({}, BY_PIPE), "/run/mcp/records.pipe") == []
 
 
 def test_headers_are_those_that_are_read() -> None:

@@ -75,7 +75,7 @@ async def test_an_audit_that_can_not_be_written(tmp_path: Path) -> None:
 async def test_prometheus(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     async with collecting(tmp_path, metrics_address=address, audit_file=AuditTo(str(tmp_path / "a"), 1 << 20, 1)):
-        await send(tmp_path, *[record(more={"listed": True})] * 3)
+        await send(tmp_path, *[record(more={"is_listed": True})] * 3)
         async with aiohttp.ClientSession() as session, session.get(f"http://{address}/metrics") as response:
             families = {family.name: family for family in text_string_to_metric_families(await response.text())}
     samples = {sample.name: sample for family in families.values() for sample in family.samples}

@@ -1,0 +1,75 @@
+"""The named pipe into which an Envoy of this machine writes its records.
+
+What is in it while nobody reads stays there, and what has no room waits in Envoy, whose requests wait for neither. So nothing
+is lost while a collector is replaced, but what one had read when it died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from mcp_extproc.address import PipeAddress
+from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.exchange import Exchange
+from mcp_extproc.telemetry.lines import Lines
+
+_CHUNK_BYTES: Final = 64 << 10
+"""Read at once: some two hundred lines, which take a few milliseconds."""
+
+_LAST_CHUNKS: Final = 1024
+"""Read at the end, at most: what is in the pipe then."""
+
+_LOG = log.logger("collector")
+
+
+class CountsLines(Protocol):
+    """Counts what is read, where it outlives this process."""
+
+    def taking(self, lines: int) -> None:
+        """Lines were taken out of the pipe."""
+
+
+class PipeReader:
+    """Reads it. Make it where its event loop runs.
+
+    Args:
+        address: of the pipe, which is there.
+        take: what is done with records.
+        count: counts them first.
+
+    Raises:
+        OSError: it can't be read.
+    """
+
+    def __init__(self, address: PipeAddress, take: Callable[[Iterable[Exchange]], None], count: CountsLines) -> None:
+        self._take = take
+        self._count = count
+        self._lines = Lines()
+        # For writing, too: it has no end then, whoever else writes and ends.
+        self._descriptor = os.open(address.path, os.O_RDWR | os.O_NONBLOCK)
+        asyncio.get_running_loop().add_reader(self._descriptor, self._read)
+
+    def _read(self) -> bool:
+        """Read a part. Returns whether there was any."""
+        try:
+            chunk = os.read(self._descriptor, _CHUNK_BYTES)
+        except BlockingIOError:
+            return False
+        self._count.taking(chunk.count(b"\n"))
+        before = self._lines.unreadable
+        self._take(self._lines.feed(chunk))
+        if (unreadable := self._lines.unreadable - before) > 0:
+            log.event(_LOG, logging.ERROR, "record_unreadable", {"lines": unreadable})
+        return True
+
+    async def stop(self) -> None:
+        """Read what is there, and no more."""
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        for _ in range(_LAST_CHUNKS):
+            if not self._read():
+                break
+        os.close(self._descriptor)
