@@ -23,7 +23,7 @@ from mcp_extproc.telemetry.instruments import (
 from mcp_extproc.telemetry.observer import Exchanged, Observer, Sent
 from mcp_extproc.telemetry.recordings import Labels, labels_of
 from mcp_extproc.telemetry.report import MAX_ITEMS, Count, Durations, Expired, Report, State
-from mcp_extproc.telemetry.spans import Kind, NewId, Span
+from mcp_extproc.telemetry.spans import Kind, NewId, Shared, Span
 from mcp_extproc.telemetry.totals import Distribution
 
 MAX_SPANS: Final = 4096
@@ -152,15 +152,13 @@ class Accumulator(Observer):
             return
         self._spans.append(
             Span(
-                name=name,
-                kind=Kind.CLIENT,
+                shared=Shared(name, Kind.CLIENT, tuple(attributes.items())),
                 context=parent.child(span),
                 parent=parent.span,
                 parent_is_remote=False,
                 link=None,
                 start=start,
                 end=max(start, end),
-                attributes=attributes,
             )
         )
 

@@ -27,25 +27,50 @@ class Kind(Enum):
     CLIENT = "towards the server"
 
 
+class Shared(msgspec.Struct, frozen=True, cache_hash=True):
+    """What the spans of a kind have in common."""
+
+    name: str
+    kind: Kind
+    attributes: tuple[tuple[str, str | int], ...]
+    """Names and values."""
+
+
 class Span(msgspec.Struct, frozen=True, kw_only=True):
     """A span that is over.
 
     Attributes:
+        shared: with others.
         context: its ids.
         parent: id of its parent, of the same trace.
         parent_is_remote: whether somebody else has that.
         start, end: nanoseconds since the epoch.
+        own: further attributes.
     """
 
-    name: str
-    kind: Kind
+    shared: Shared
     context: SpanContext
     parent: str | None
     parent_is_remote: bool
     link: SpanContext | None
     start: int
     end: int
-    attributes: Attributes
+    own: Attributes = {}
+
+    @property
+    def name(self) -> str:
+        """See :class:`Shared`."""
+        return self.shared.name
+
+    @property
+    def kind(self) -> Kind:
+        """See :class:`Shared`."""
+        return self.shared.kind
+
+    @property
+    def attributes(self) -> Attributes:
+        """All of them."""
+        return dict(self.shared.attributes) | self.own
 
     @property
     def failed(self) -> bool:
@@ -65,16 +90,48 @@ class Tracing(msgspec.Struct, frozen=True):
     parent_based: bool
 
 
-def spans_of(exchange: Exchange, tracing: Tracing, new_id: NewId) -> Iterator[Span]:
-    """The spans of one exchange; none of one that is not sampled."""
-    if not exchange.is_request or exchange.is_left_out:
+class Shapes(msgspec.Struct, frozen=True):
+    """What the spans of exchanges of a kind have in common; ``None`` where they have no such span."""
+
+    server: Shared | None
+    client: Shared | None
+
+
+def shapes_of(exchange: Exchange) -> Shapes:
+    """Those of an exchange, and of all others of its kind."""
+    if not exchange.is_request:
+        return Shapes(None, None)
+    name, attributes = name_of(exchange), of_operation(exchange)
+    at_server = attributes | of_peer(names.SERVER, exchange.upstream_peer)
+    at_server.pop(names.PROTOCOL_VERSION, None)  # how Envoy speaks to a server is not in the record
+    if exchange.method is None:
+        attributes |= {names.HTTP_METHOD: exchange.http_method, names.HTTP_STATUS: exchange.status}
+    was_asked = exchange.upstream is not None and exchange.server is not None
+    return Shapes(
+        Shared(name, Kind.SERVER, tuple(attributes.items())),
+        Shared(name, Kind.CLIENT, tuple(at_server.items())) if was_asked else None,
+    )
+
+
+def spans_of(exchange: Exchange, tracing: Tracing, new_id: NewId, shapes: Shapes | None = None) -> Iterator[Span]:
+    """The spans of one exchange; none of one that is not sampled.
+
+    Args:
+        exchange: that is over.
+        tracing: how it is sampled if no worker saw it.
+        new_id: of spans.
+        shapes: of its kind, if they are known.
+    """
+    shapes = shapes or shapes_of(exchange)
+    if shapes.server is None or exchange.is_left_out:
         return
     ids = exchange.spans or _begun(exchange, tracing, new_id)
     if not ids.own.sampled:
         return
-    yield _server_span(exchange, ids)
-    if exchange.upstream is not None and exchange.server is not None:
-        yield _client_span(exchange, exchange.upstream, ids, ids.onward or new_id(8))
+    own = _of_request(exchange)
+    yield _server_span(exchange, ids, shapes.server, own)
+    if shapes.client is not None and exchange.upstream is not None:
+        yield _client_span(exchange, exchange.upstream, ids, ids.onward or new_id(8), shapes.client, own)
 
 
 def _begun(exchange: Exchange, tracing: Tracing, new_id: NewId) -> RequestSpans:
@@ -84,39 +141,32 @@ def _begun(exchange: Exchange, tracing: Tracing, new_id: NewId) -> RequestSpans:
     return RequestSpans(own, "" if parent is None else parent.span)
 
 
-def _server_span(exchange: Exchange, ids: RequestSpans) -> Span:
-    attributes = of_operation(exchange)
-    if exchange.method is None:
-        attributes |= {names.HTTP_METHOD: exchange.http_method, names.HTTP_STATUS: exchange.status}
-    attributes |= _of_request(exchange) | of_peer(names.CLIENT, exchange.client)
+def _server_span(exchange: Exchange, ids: RequestSpans, shared: Shared, own: Attributes) -> Span:
     return Span(
-        name=name_of(exchange),
-        kind=Kind.SERVER,
+        shared=shared,
         context=ids.own,
         parent=ids.parent or None,
         parent_is_remote=True,
         link=ids.link,
         start=exchange.started,
         end=exchange.started + exchange.duration,
-        attributes=attributes,
+        own=own | of_peer(names.CLIENT, exchange.client),
     )
 
 
-def _client_span(exchange: Exchange, times: tuple[int, int], ids: RequestSpans, span: str) -> Span:
-    attributes = of_operation(exchange) | _of_request(exchange) | of_peer(names.SERVER, exchange.upstream_peer)
-    # How Envoy speaks to a server is not in the record.
-    attributes.pop(names.PROTOCOL_VERSION, None)
+def _client_span(
+    exchange: Exchange, times: tuple[int, int], ids: RequestSpans, span: str, shared: Shared, own: Attributes
+) -> Span:
     begin_at, end_at = times
     return Span(
-        name=name_of(exchange),
-        kind=Kind.CLIENT,
+        shared=shared,
         context=ids.own.child(span),
         parent=ids.own.span,
         parent_is_remote=False,
         link=None,
         start=exchange.started + begin_at,
         end=exchange.started + end_at,
-        attributes=attributes,
+        own=own,
     )
 
 
@@ -131,8 +181,14 @@ def name_of(exchange: Exchange) -> str:
 
 
 def _of_request(exchange: Exchange) -> Attributes:
-    texts = ((names.REQUEST_ID, exchange.id), (names.SESSION, exchange.session), (names.URI, exchange.uri))
-    return {name: text for name, text in texts if text is not None}
+    found: Attributes = {}
+    if exchange.id is not None:
+        found[names.REQUEST_ID] = exchange.id
+    if exchange.session is not None:
+        found[names.SESSION] = exchange.session
+    if exchange.uri is not None:
+        found[names.URI] = exchange.uri
+    return found
 
 
 def of_peer(keys: tuple[str, str], peer: Peer | None) -> Attributes:

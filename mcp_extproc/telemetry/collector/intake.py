@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -16,7 +16,7 @@ from mcp_extproc.telemetry.exchange import Exchange
 from mcp_extproc.telemetry.instruments import BY_NAME, RECORDS, SESSION_DURATION, SESSIONS_EXPIRED, SESSIONS_SEEN
 from mcp_extproc.telemetry.recordings import VALUES, Recording, kind_of, labels_of, one, recordings_of
 from mcp_extproc.telemetry.report import Expired, Report
-from mcp_extproc.telemetry.spans import NewId, Span, Tracing, spans_of
+from mcp_extproc.telemetry.spans import NewId, Shapes, Span, Tracing, shapes_of, spans_of
 from mcp_extproc.telemetry.totals import Distribution, Family, Seen, Series, Totals, merged
 
 SEEN_SECONDS: Final = 300.0
@@ -34,8 +34,17 @@ MAX_KINDS: Final = 10_000
 MAX_KINDS_BYTES: Final = 16 * MIB
 """Of kinds of exchanges."""
 _CELL_BYTES: Final = 1024
+_KNOWN_BYTES: Final = 4096
 
 Cells = Sequence[tuple[Series, Callable[[Exchange], float]]]
+
+
+class Known(NamedTuple):
+    """What exchanges of a kind have in common: what of it is in lines of the audit, if anything, and in spans."""
+
+    line: audit.LineShape | None
+    spans: Shapes
+
 
 AUDIT_EVENT: Final = "mcp.audit"
 ACCESS_EVENT: Final = "mcp.request"
@@ -82,24 +91,46 @@ class Intake:
         self._take_audit = take_audit
         self._take_access = take_access
         self._show = show
+        self._records: Series | None = None
         self._seen = Seen(SEEN_SECONDS)
         self._listed: Bounded[tuple[str, str], bool] = Bounded(MAX_NAMES, MAX_NAMES_BYTES)
         self._ended: Bounded[str, bool] = Bounded(MAX_ENDED, MAX_ENDED_BYTES)
         """Sessions whose end is counted."""
         self._cells: Bounded[tuple[object, ...], Cells] = Bounded(MAX_KINDS, MAX_KINDS_BYTES)
         """Where values of a kind of exchange are added up: to find out what its labels are takes ten times as long."""
+        self._known: Bounded[tuple[object, ...], Known] = Bounded(MAX_KINDS, MAX_KINDS_BYTES)
 
     def take(self, exchanges: Iterable[Exchange]) -> int:
         """Records that came together. Returns how many."""
         lines, count = [], 0
         for exchange in map(self._with_names, exchanges):
             count += 1
-            if self._take_lines is not None and audit.is_audited(exchange):
-                lines.append(audit.line(exchange))
-            self._take_one(exchange)
+            if self._totals is not None:
+                self._count(exchange, self._totals)
+            if self._show is not None:
+                self._show(exchange)
+            if self._tells:
+                known = self._known_of(exchange)
+                if self._take_lines is not None and known.line is not None:
+                    lines.append(audit.line(exchange, known.line))
+                self._tell(exchange, known)
         if self._take_lines is not None:
             self._take_lines(lines)
         return count
+
+    @property
+    def _tells(self) -> bool:
+        return any((self._take_lines, self._take_span, self._take_audit, self._take_access))
+
+    def _known_of(self, exchange: Exchange) -> Known:
+        if exchange.kind is None:
+            return Known(audit.shape_of(exchange), shapes_of(exchange))
+        known = self._known.get(kind := (exchange.kind, exchange.listed))
+        if known is None:
+            known = Known(audit.shape_of(exchange), shapes_of(exchange))
+            size = 0 if known.line is None else len(known.line.asked) + len(known.line.decided)
+            self._known.keep(kind, known, _KNOWN_BYTES + 8 * size)
+        return known
 
     def _with_names(self, exchange: Exchange) -> Exchange:
         """Of several workers one may not have seen the list yet in which another found the name."""
@@ -113,16 +144,14 @@ class Intake:
             self._listed.keep(key, value=True, size=_NAME_BYTES + 4 * len(name))
         return exchange
 
-    def _take_one(self, exchange: Exchange) -> None:
-        if self._totals is not None:
-            self._count(exchange, self._totals)
-        if self._show is not None:
-            self._show(exchange)
+    def _tell(self, exchange: Exchange, known: Known) -> None:
         if self._take_span is not None:
-            for span in spans_of(exchange, self._tracing, self._new_id):
+            for span in spans_of(exchange, self._tracing, self._new_id, known.spans):
                 self._take_span(span)
+        if self._take_audit is None and self._take_access is None:
+            return
         context = None if exchange.spans is None else exchange.spans.own
-        if self._take_audit is not None and audit.is_audited(exchange):
+        if self._take_audit is not None and known.line is not None:
             self._take_audit(AUDIT_EVENT, exchange.started, audit.fields(exchange), context)
         if self._take_access is not None:
             self._take_access(ACCESS_EVENT, exchange.started, access(exchange), context)
@@ -158,11 +187,12 @@ class Intake:
         return True
 
     def _count(self, exchange: Exchange, totals: Totals) -> None:
-        totals.series(RECORDS, ()).record(1)
+        self._records = self._records or totals.series(RECORDS, ())
+        self._records.record(1)
         ends = exchange.session_seconds is not None and exchange.session is not None
         if ends and not self._is_new_end(exchange.session or ""):
             exchange = msgspec.structs.replace(exchange, session_seconds=None)
-        kind = kind_of(exchange)
+        kind = _key_of(exchange)
         cells = self._cells.get(kind)
         if cells is None:
             cells = [
@@ -186,6 +216,14 @@ class Intake:
             return []
         self._totals.add(Recording(SESSIONS_SEEN, (), self._seen.count(now)))
         return merged([*self._totals.families(), *others])
+
+
+def _key_of(exchange: Exchange) -> tuple[object, ...]:
+    """Of the cells to which it adds."""
+    if exchange.kind is None or exchange.session_seconds is not None:
+        return kind_of(exchange)
+    client = exchange.client
+    return exchange.kind, exchange.listed, None if client is None else client.port is None
 
 
 def access(exchange: Exchange) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from opentelemetry.sdk.resources import Resource
 from mcp_extproc import __version__
 from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.telemetry import attributes as names
-from mcp_extproc.telemetry.spans import Kind, Span
+from mcp_extproc.telemetry.spans import Kind, Shared, Span
 from mcp_extproc.wire import field, fixed_field, number_field, varint
 
 SCOPE: Final = "mcp_extproc"
@@ -42,7 +42,7 @@ _LOG_FLAGS: Final = {False: b"\x45\x00\x00\x00\x00", True: b"\x45\x01\x00\x00\x0
 _DOUBLE: Final = struct.Struct("<d")
 
 _OF_ONE_REQUEST: Final = frozenset({
-    names.REQUEST_ID, names.URI, names.CLIENT[1], "time", "duration", "request_id", "uri", "arguments",
+    names.REQUEST_ID, names.URI, "time", "duration", "request_id", "uri", "arguments",
 })  # fmt: skip
 """Attributes whose values are hardly ever the same twice."""
 
@@ -72,21 +72,29 @@ def request_of(resource: Resource, records: Sequence[bytes]) -> bytes:
 def span(found: Span) -> bytes:
     """A ``Span``."""
     context, parent = found.context, found.parent
-    parts = [
-        field(1, bytes.fromhex(context.trace)),
-        field(2, bytes.fromhex(context.span)),
-        field(3, context.state.encode()) if context.state else b"",
-        field(4, bytes.fromhex(parent)) if parent is not None else b"",
-        field(5, found.name.encode()),
-        _KINDS[found.kind],
-        fixed_field(7, found.start),
-        fixed_field(8, found.end),
-        _attributes(9, found.attributes),
-        _link(found.link) if found.link is not None else b"",
-        _ERROR if found.failed else b"",
-        _PARENT_ELSEWHERE if parent is not None and found.parent_is_remote else _PARENT_HERE,
-    ]
-    return b"".join(parts)
+    ids = b"\x0a\x10%b\x12\x08%b" % (bytes.fromhex(context.trace), bytes.fromhex(context.span))
+    if context.state:
+        ids += field(3, context.state.encode())
+    if parent is not None:
+        ids += b"\x22\x08%b" % bytes.fromhex(parent)
+    times = _TIMES.pack(_START_TAG, found.start, _END_TAG, found.end)
+    rest = _attributes(9, found.own) + (_link(found.link) if found.link is not None else b"")
+    elsewhere = parent is not None and found.parent_is_remote
+    return b"".join((ids, _shared(found.shared), times, rest, _PARENT_ELSEWHERE if elsewhere else _PARENT_HERE))
+
+
+_TIMES: Final = struct.Struct("<BQBQ")
+_START_TAG: Final = 7 << 3 | 1
+_END_TAG: Final = 8 << 3 | 1
+"""Of ``fixed64`` fields."""
+
+
+@lru_cache(maxsize=8192)
+def _shared(found: Shared) -> bytes:
+    """What spans have in common, by the conventions failed wherever there is an ``error.type``."""
+    attributes = dict(found.attributes)
+    text = field(5, found.name.encode()) + _KINDS[found.kind] + _attributes(9, attributes)
+    return text + (_ERROR if names.ERROR_TYPE in attributes else b"")
 
 
 def _link(context: SpanContext) -> bytes:

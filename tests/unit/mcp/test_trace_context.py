@@ -124,7 +124,6 @@ CONTEXT = SpanContext("a" * 32, "b" * 16, sampled=True, state='v="\t')
         b'{"params":{}}',
         b' {"id": 1.50, "params": {"a": "\\u0041", "_meta" : { } } , "z":[1, 2]}\n',
         b'{"params":{"_meta":{"progressToken":7,"traceparent":"x","tracestate":""},"b":{"_meta":{"traceparent":"y"}}}}',
-        b'{"params":{}}',
         b' {\n"id": 1, "params" : { }}',
         b'{"x":{"params":{"b":1}},"params":{"a":1}}',
         b'{"id":"\\"params\\":{","method":"params","params":{"a":[{}]}}',

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_extproc.telemetry.audit import MAX_ARGUMENTS_BYTES, MAX_TEXT_BYTES, bounded, is_audited, line
+from mcp_extproc.telemetry.audit import MAX_ARGUMENTS_BYTES, MAX_TEXT_BYTES, bounded, fields, is_audited, line, shape_of
 from mcp_extproc.telemetry.exchange import Exchange
 from tests.unit.telemetry.support import CALL
 
@@ -19,8 +19,16 @@ def but(**changes: Any) -> Exchange:
     return msgspec.structs.replace(CALL, **changes)
 
 
+def as_line(exchange: Exchange) -> bytes:
+    shape = shape_of(exchange)
+    assert shape is not None
+    found = line(exchange, shape)
+    assert json.loads(found) == json.loads(json.dumps(fields(exchange))), "what is sent as a log record"
+    return found
+
+
 def test_a_call() -> None:
-    assert json.loads(line(CALL)) == {
+    assert json.loads(as_line(CALL)) == {
         "time": "2026-09-21T14:13:20.123Z", "principal": "alice", "issuer": "https://idp", "method": "tools/call",
         "endpoint": "readonly", "server": "notes", "tool": "add", "verdict": "allow", "request_id": "r-1",
         "jsonrpc.request.id": "7ü", "session": "0123456789abcdef", "client_address": "10.0.0.1", "duration": 0.03,
@@ -28,7 +36,7 @@ def test_a_call() -> None:
 
 
 def test_a_denial() -> None:
-    found = json.loads(line(but(reason="not_authorized", code=-32600, decided_by="no-writes", arguments="hmac:1")))
+    found = json.loads(as_line(but(reason="not_authorized", code=-32600, decided_by="no-writes", arguments="hmac:1")))
     assert (found["verdict"], found["rule"], found["error.type"]) == ("deny", "no-writes", "-32600")
     assert found["arguments"] == "hmac:1"
 
@@ -48,7 +56,7 @@ def test_a_denial() -> None:
     ],
 )
 def test_a_line_is_one_line(name: str) -> None:
-    written = line(but(tool=name, principal=name))
+    written = as_line(but(tool=name, principal=name))
     text = written.decode()
     assert text.splitlines() == [text.removesuffix("\n")]
     assert text.removesuffix("\n").isprintable()
@@ -60,7 +68,7 @@ def test_a_line_is_bounded(text: str) -> None:
     texts = dict.fromkeys(
         ("principal", "issuer", "method", "endpoint", "server", "tool", "prompt", "uri", "request_id"), text
     )
-    written = line(but(**texts, id=text, session=text, arguments=text, decided_by=text, reason=text))
+    written = as_line(but(**texts, id=text, session=text, arguments=text, decided_by=text, reason=text))
     assert len(written) <= 15 * MAX_TEXT_BYTES + MAX_ARGUMENTS_BYTES + 400
     assert written.count(b"\n") == 1
 
