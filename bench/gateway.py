@@ -218,6 +218,33 @@ def run_with_defaults(
     }
 
 
+def run_quietly(
+    directory: Path,
+    port: int,
+    servers: Mapping[str, Server],
+    envoy: Path,
+    children: ExitStack,
+    more: Mapping[str, object],
+) -> dict[str, Measured]:
+    """`run` with one worker, no access log and no status page. The arguments are those of :func:`run_with_defaults`."""
+    settings = {
+        "servers": {name: dict(server) for name, server in servers.items()},
+        "log": {"access": "", "level": "warning"},
+        "status": {"address": ""},
+    }
+    directory.mkdir(parents=True)
+    file = directory / "gateway.yaml"
+    file.write_text(yaml.safe_dump(settings | dict(more)))
+    command: list[str | Path] = [_COMMAND, "run", file, "--port", str(port), "--envoy", envoy, "--workers", "1"]
+    running = children.enter_context(Child("run", command, directory, environment={"XDG_RUNTIME_DIR": str(directory)}))
+    return {
+        "envoy": Part(running, lambda pids: _called("envoy", pids)),
+        "worker": Part(running, lambda pids: _called(WORKER, pids)),
+        "collector": Part(running, _collector),
+        "supervisor": Part(running, lambda pids: _without(_collector(pids), _others(pids, "envoy", WORKER))),
+    }
+
+
 def supervised(serving: Child, workers: int) -> dict[str, Measured]:
     """What a `serve` of several workers consists of. Asking for them raises BenchError if there are more or fewer."""
 
@@ -303,14 +330,6 @@ def with_bridge(serving: Child) -> dict[str, Measured]:
         "worker": Part(serving, _without_bridge),
         "bridge": Part(serving, lambda pids: _bridge(pids)[:1]),
         SERVER: Part(serving, lambda pids: _bridge(pids)[1:]),
-    }
-
-
-def with_collector(serving: Child) -> dict[str, Measured]:
-    """What a `serve` that tells others of calls consists of. Its supervisor is part of the worker, as for a bridge."""
-    return {
-        "worker": Part(serving, lambda pids: _without(_collector(pids), pids)),
-        "collector": Part(serving, _collector),
     }
 
 

@@ -131,11 +131,11 @@ GOALS = (
         "methods", "token", "µs above it",
     ),
     Goal(
-        "metrics: CPU", "telemetry", Scenario(0, 16), "", Bounds(0.25, 0.2), "metrics", unit="x (c) more", above="gateway"
+        "metrics: CPU", "telemetry", Scenario(0, 16), "", Bounds(0.25, 0.2), "metrics", unit="x (c) more", above="quiet"
     ),
     Goal(
         "metrics, traces of all and the audit: CPU", "telemetry", Scenario(0, 16), "", Bounds(0.5, 0.4), "telling",
-        unit="x (c) more", above="gateway",
+        unit="x (c) more", above="quiet",
     ),
 )  # fmt: skip
 """Of loads."""

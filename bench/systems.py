@@ -21,11 +21,11 @@ from bench.gateway import (
     http_server,
     jwt_authn,
     policy,
+    run_quietly,
     run_with_defaults,
     stdio_server,
     with_bare_filters,
     with_bridge,
-    with_collector,
     with_filter,
     with_keys,
 )
@@ -230,7 +230,7 @@ def _one_worker(
 
 
 def _telling(name: str, *what: str, sample: float = 1.0) -> Callable[[Stage], Running]:
-    """A gateway that tells others of calls: of `metrics`, `traces` and `audit` those in `what`."""
+    """`run` that tells others of calls: of `metrics`, `traces` and `audit` those in `what`."""
 
     def start(stage: Stage) -> Running:
         directory = stage.directory / name
@@ -245,14 +245,10 @@ def _telling(name: str, *what: str, sample: float = 1.0) -> Callable[[Stage], Ru
         more = {"telemetry": telemetry} | (
             {"audit": {"file": str(audit), "arguments": "hash"}} if "audit" in what else {}
         )
-        port = free_port()
-        gateway = Gateway(
-            directory, port, dict.fromkeys(stage.servers, http_server(stage.upstream.sessions)), more=more
-        )
-        processes = with_collector(gateway.serve(stage.children))
+        port, servers = free_port(), dict.fromkeys(stage.servers, http_server(stage.upstream.sessions))
+        processes = run_quietly(directory, port, servers, stage.envoy, stage.children, more)
         told = [file for word, file in (("audit", audit), ("traces", spans)) if word in what]
-        envoy = stage.envoy_child(name, gateway.bootstrap())
-        return Running(port, {"envoy": envoy, **processes}, told=told)
+        return Running(port, processes, told=told)
 
     return start
 
@@ -335,6 +331,7 @@ SYSTEMS: Mapping[str, System] = {
     "tokens": System("d", "a token's first use", _with_tokens("d-tokens", MANY)),
     "methods": System("d", "with API keys, too: a token", _with_methods("d-methods", _bearing)),
     "key": System("d", "with API keys, too: a key", _with_methods("d-key", lambda _: [{"x-api-key": _API_KEY}])),
+    "quiet": System("d", "nothing", _telling("d-quiet")),
     "metrics": System("d", "metrics", _telling("d-metrics", "metrics")),
     "traces-1": System("d", "traces of 1 %", _telling("d-traces-1", "traces", sample=0.01)),
     "traces": System("d", "traces of all", _telling("d-traces", "traces")),

@@ -24,7 +24,7 @@ def test_all_sections() -> None:
         "lists of 30": ("router", "gateway"),
         "policy": ("router", "router-policy", "gateway", "policy"),
         "authentication": ("gateway", "again", "jwt", "token", "tokens", "methods", "key"),
-        "telemetry": ("router", "gateway", "again", "metrics", "traces-1", "traces", "audit", "telling"),
+        "telemetry": ("router", "quiet", "metrics", "traces-1", "traces", "audit", "telling"),
         "workers": ("gateway", "workers"),
         "run": ("router", "gateway", "run", "run-no-page"),
         "stdio": ("http", "stdio", "shared", "direct"),
