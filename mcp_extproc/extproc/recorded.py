@@ -230,11 +230,12 @@ class Recorder:
         named, is_listed = facts.named, False
         if named is not None and facts.server is not None:
             is_listed = (_KINDS[named[0]], facts.server, named[1]) in self._listed
+        name = None if named is None else named[1][: noted.MAX_NAME_CHARACTERS]
         return noted.Kind(
             facts.method,
             facts.server,
-            named[1] if named is not None and named[0] == "tool" else None,
-            named[1] if named is not None and named[0] == "prompt" else None,
+            name if named is not None and named[0] == "tool" else None,
+            name if named is not None and named[0] == "prompt" else None,
             facts.endpoint,
             facts.protocol_version,
             is_listed,

@@ -23,6 +23,9 @@ SEPARATOR: Final = "\x1f"
 
 PARTS: Final = 6
 
+MAX_NAME_CHARACTERS: Final = 1024
+"""Of a tool's name, or a prompt's: the only texts that are as long as a client likes."""
+
 LEFT_OUT: Final = "-"
 """In place of the ids of spans that are not kept."""
 

@@ -189,6 +189,13 @@ def test_names_that_strangers_make_up(name: str) -> None:
     assert not {"\n", "\x1d", "\x1e"} & set(text)
 
 
+def test_a_name_without_end_is_cut() -> None:
+    """Its record would be no line that is read."""
+    made = recorder(telemetry={"metrics": {"address": "127.0.0.1:0"}})
+    note = said(made.metadata(RequestFacts(server="a", named=("tool", "x" * 100_000)), None))
+    assert note.kind.tool == "x" * noted.MAX_NAME_CHARACTERS
+
+
 def test_what_is_noted_of_a_plan_is_kept_until_more_is_known() -> None:
     made = recorder(telemetry={"metrics": {"address": "127.0.0.1:0"}})
     facts = RequestFacts(method="tools/call", server="a", named=("tool", "t"))

@@ -1,0 +1,76 @@
+"""Records that come through the pipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from mcp_extproc.address import PipeAddress
+from mcp_extproc.telemetry.collector.pipe import PipeReader
+from mcp_extproc.telemetry.collector.received import Received
+from mcp_extproc.telemetry.exchange import Exchange
+from tests.support.waiting import eventually
+from tests.unit.telemetry.test_lines import line
+
+
+class Collector:
+    """Takes records, as the collector does; it dies when it shall."""
+
+    def __init__(self, folder: Path) -> None:
+        self.received = Received(folder / "records")
+        self.taken: list[Exchange] = []
+        self.dies = False
+        self.reader = PipeReader(PipeAddress(str(folder / "pipe")), self.take, self.received)
+
+    def take(self, exchanges: Iterable[Exchange]) -> None:
+        found = [*exchanges]
+        if self.dies:
+            return
+        self.taken += found
+        self.received.add(len(found))
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterable[int]:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    descriptor = os.open(tmp_path / "pipe", os.O_RDWR)
+    yield descriptor
+    os.close(descriptor)
+
+
+async def test_what_is_written_comes(tmp_path: Path, writer: int) -> None:
+    os.write(writer, line())
+    collector = Collector(tmp_path)
+    await eventually(lambda: collector.taken, "what was there before")
+    os.write(writer, line()[:50])
+    os.write(writer, line()[50:] + line())
+    await eventually(lambda: collector.taken, "what comes", until=lambda taken: len(taken) == 3)
+    os.write(writer, line() * 2)
+    await collector.reader.stop()
+    assert len(collector.taken) == 5, "and what is there at the end"
+    assert collector.received.lost == 0
+
+
+async def test_what_the_next_one_gets(tmp_path: Path, writer: int) -> None:
+    """Each line is a record, or lost."""
+    first = Collector(tmp_path)
+    first.dies = True
+    os.write(writer, line() * 3 + line()[:40])
+    await first.reader.stop()
+    assert Received(tmp_path / "records").lost == 3
+    os.write(writer, line()[40:] + line() * 2)
+    second = Collector(tmp_path)
+    await second.reader.stop()
+    assert len(second.taken) == 2
+    assert second.received.lost == 4, "of the fourth it had the beginning"
+
+
+async def test_what_is_no_line_is_said(tmp_path: Path, writer: int, caplog: pytest.LogCaptureFixture) -> None:
+    os.write(writer, b"a line of somebody else\n" + line())
+    collector = Collector(tmp_path)
+    await collector.reader.stop()
+    assert (len(collector.taken), collector.received.lost) == (1, 1)
+    assert "record_unreadable" in caplog.text
