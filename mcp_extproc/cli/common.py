@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from mcp_extproc.address import Address, TcpAddress, default_directory, parse_address
+from mcp_extproc.address import Address, PipeAddress, TcpAddress, default_directory, parse_address
 from mcp_extproc.config import ConfigError, FileSource, GatewayConfig, Loaded, Part, Source, whole, without_programs
 from mcp_extproc.config.load import NOTHING_RESOLVED
 from mcp_extproc.telemetry import log
@@ -165,7 +165,7 @@ def warn(text: str) -> None:
     _print_error(f"[yellow]warning:[/] {_lines(text)}")
 
 
-def warn_of_collector(address: Address | None, *, is_verified: bool) -> None:
+def warn_of_collector(address: Address | PipeAddress | None, *, is_verified: bool) -> None:
     """Warn of an address of the collector's that others of this machine can use, too.
 
     Args:

@@ -72,7 +72,9 @@ async def test_no_header_ends_a_field_of_a_record(
     bad = b"a" + control + b"[1]" + control + b"b"
     async with start_own({"alpha": alpha.url}, telemetry=telemetry, audit={"file": str(audit)}) as gateway:
         port = gateway.local.port
-        heads = [(b"POST /mcp HTTP/1.1", name + b": " + bad) for name in (b"x-request-id", b"traceparent", b"x-other")]
+        heads: list[tuple[bytes, ...]] = [
+            (b"POST /mcp HTTP/1.1", name + b": " + bad) for name in (b"x-request-id", b"traceparent", b"x-other")
+        ]
         heads += [(b"POST /mcp" + bad + b" HTTP/1.1",), (bad + b" /mcp HTTP/1.1",)]
         for head in heads:
             assert b" 200 " not in await raw(port, *head)
