@@ -192,7 +192,7 @@ def _decoded(text: str) -> dict[str, Any]:
 
 
 def _check_unique(members: list[tuple[str, object]]) -> None:
-    """What is there twice may be one thing to Envoy, and another one here.
+    """What is there twice may be one thing to one reader, and another one to the next. Envoy 1.40 takes it for no token.
 
     Raises:
         ValueError: something is.
