@@ -181,7 +181,7 @@ TELEMETRY_NAMESPACE: Final = "mcp_telemetry"
 """Dynamic metadata of a request for whoever makes spans, metrics and the audit of it. Internal: not for policies."""
 
 RECORD_KEY: Final = "record"
-"""In :data:`TELEMETRY_NAMESPACE`: all that a worker knows of it (:mod:`mcp_extproc.telemetry.noted`)."""
+"""In :data:`TELEMETRY_NAMESPACE`: all that a worker knows of it (:mod:`mcp_extproc.telemetry.records.worker_note`)."""
 
 SAMPLED_KEY: Final = "sampled"
 """In :data:`TELEMETRY_NAMESPACE`: that its spans are not kept, for Envoy. Said only then."""

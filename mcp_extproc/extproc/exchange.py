@@ -28,7 +28,7 @@ from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import forwarding, messages
 from mcp_extproc.extproc.detail import Detail
 from mcp_extproc.extproc.identity import NOBODY
-from mcp_extproc.extproc.recorded import Begun
+from mcp_extproc.extproc.recorder import Begun
 from mcp_extproc.extproc.response_exchange import ResponseExchange
 from mcp_extproc.extproc.shared import Answers, KnownHead, Shared, Visit, remember
 from mcp_extproc.gateway import refusals, replies

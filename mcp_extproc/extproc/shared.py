@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.extproc.detail import Details
 from mcp_extproc.extproc.identity import Identification, Told
-from mcp_extproc.extproc.recorded import Recorder
+from mcp_extproc.extproc.recorder import Recorder
 from mcp_extproc.gateway.decision import NeedSession, NeedToken, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.effects import Effects, EndStreams, RecordEffect, VettingEffect

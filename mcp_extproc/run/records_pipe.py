@@ -1,4 +1,5 @@
-"""The named pipe between an Envoy of this machine and the collector, as their supervisor keeps it.
+"""The named pipe between an Envoy of this machine and the collector, as their supervisor keeps it. The collector reads it
+(:mod:`mcp_extproc.telemetry.collector.pipe_reader`).
 
 It is there before Envoy, which would make a file of that name otherwise, and grows by nothing: what has no room in it waits in
 Envoy. So that this has a bound, too, the supervisor throws away what nobody reads for a few seconds, and counts it.

@@ -26,7 +26,7 @@ from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.extproc.certificates import Certificates, TlsFiles
 from mcp_extproc.extproc.exchange import Processor
 from mcp_extproc.extproc.http2.transport import Http2Server
-from mcp_extproc.extproc.recorded import Recorder
+from mcp_extproc.extproc.recorder import Recorder
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.run import open_files, unix_sockets

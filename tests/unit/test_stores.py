@@ -68,8 +68,8 @@ BESIDES = {
     "extproc/identity.py Identification._methods": "by the configuration",
     "extproc/forwarding.py _known": "by the plan, which is a caller's",
     "extproc/forwarding.py _known_responses": "by the plan, which is a caller's",
-    "extproc/recorded.py Recorder._listed": "names that servers list, for records alone",
-    "extproc/recorded.py Recorder._prefixes": "by the facts of a plan, which is a caller's",
+    "extproc/recorder.py Recorder._listed": "names that servers list, for records alone",
+    "extproc/recorder.py Recorder._prefixes": "by the facts of a plan, which is a caller's",
     "extproc/shared.py Shared.known_heads": "by all of the bytes that are read, and the principal",
     "extproc/shared.py Shared.known_responses": "by all of the bytes that are read",
     "gateway/authorization/rules.py Resolved.kinds": "by all that rules ask of a caller",
@@ -111,7 +111,7 @@ OF_ONE = {
     "gateway/handshake.py HandshakeCaller._refs",
     "gateway/merge.py",  # one list
     "telemetry/collector/",  # of its process, which answers nobody
-    "telemetry/lines.py",  # the same
+    "telemetry/records/line_reader.py",  # the same
     "telemetry/totals.py",
     "held.py HeldBytes._waiting",
     "upstreams/answers.py _Queue",

@@ -38,7 +38,7 @@ from mcp_extproc.envoy.layout import COLLECTOR_CLUSTER, LISTENER, Layout
 from mcp_extproc.envoy.render import tls
 from mcp_extproc.envoy.render.typed import any_of, envoy_address, seconds
 from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE
-from mcp_extproc.telemetry.line import line_format
+from mcp_extproc.telemetry.records.line_format import line_format
 
 _FILE = "envoy.access_loggers.file"
 _GRPC = "envoy.access_loggers.http_grpc"

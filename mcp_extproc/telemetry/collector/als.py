@@ -14,7 +14,7 @@ from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.telemetry import _pb as pb
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.exchange import Exchange
-from mcp_extproc.telemetry.records import Unreadable, read
+from mcp_extproc.telemetry.records.messages import Unreadable, read
 
 MAX_MESSAGE_BYTES: Final = 16 << 20
 """Envoy sends what its buffer holds, which is a few KiB, and one record more."""

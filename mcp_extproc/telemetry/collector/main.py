@@ -31,7 +31,7 @@ from mcp_extproc.telemetry.audit_file import AuditFile
 from mcp_extproc.telemetry.collector import als, transport
 from mcp_extproc.telemetry.collector.envoy import Envoy
 from mcp_extproc.telemetry.collector.intake import Intake, TakesEvents
-from mcp_extproc.telemetry.collector.pipe import PipeReader
+from mcp_extproc.telemetry.collector.pipe_reader import PipeReader
 from mcp_extproc.telemetry.collector.received import Received, received_file
 from mcp_extproc.telemetry.collector.scrape import Scrape
 from mcp_extproc.telemetry.collector.sender import Sender

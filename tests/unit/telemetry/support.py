@@ -8,9 +8,9 @@ from typing import Any
 from mcp_extproc.contract import NAMESPACE, RECORD_FACTS, RECORD_KEY, TELEMETRY_NAMESPACE
 from mcp_extproc.mcp.trace_context import RequestSpans, SpanContext
 from mcp_extproc.telemetry import _pb as pb
-from mcp_extproc.telemetry import noted
 from mcp_extproc.telemetry.exchange import Exchange, Peer
-from mcp_extproc.telemetry.records import exchange
+from mcp_extproc.telemetry.records import worker_note
+from mcp_extproc.telemetry.records.messages import exchange
 
 STARTED = 1_790_000_000_123_456_789
 TRACE, SPAN, ONWARD, PARENT, OTHER = "a" * 32, "b" * 16, "c" * 16, "d" * 16, "e" * 32
@@ -63,7 +63,7 @@ def record(
     common.downstream_remote_address.socket_address.port_value = 4242
     common.upstream_remote_address.socket_address.address = "10.0.0.2"
     common.upstream_remote_address.socket_address.port_value = 8080
-    told = {RECORD_KEY: noted_of(facts, more)} if facts or more is None or more else {}
+    told = {RECORD_KEY: note_of(facts, more)} if facts or more is None or more else {}
     outcome = {name: value for name, value in facts.items() if name in RECORD_FACTS}
     for namespace, values in ((NAMESPACE, outcome), (TELEMETRY_NAMESPACE, told)):
         if values:
@@ -79,30 +79,31 @@ def record(
     return entry
 
 
-def noted_of(facts: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> str:
+def note_of(facts: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> str:
     """What a worker notes.
 
     Args:
         facts: of the request, under the names that policies see.
-        more: members of :class:`noted.Kind` and :class:`noted.More`, ``arguments``, and ``spans``; by default :data:`SPANS`.
+        more: members of :class:`worker_note.Kind` and :class:`worker_note.More`, ``arguments``, and ``spans``; by default
+            :data:`SPANS`.
     """
     told: dict[str, Any] = {"spans": SPANS} if more is None else dict(more)
     names = ("method", "server", "tool", "prompt", "endpoint", "batch")
     shared: dict[str, Any] = {name: facts[name] for name in names if name in facts}
     shared |= {name: told[name] for name in ("rule", "passed_on", "is_listed") if name in told}
-    kind = noted.Kind(version=facts.get("protocol_version"), **shared)
+    kind = worker_note.Kind(version=facts.get("protocol_version"), **shared)
     spans, params = told.get("spans"), facts.get("params", {})
     asked_for = None if "tool" in facts or "prompt" in facts else params.get("name")
     state = "" if spans is None else spans.own.state
-    rest = noted.More(asked_for, params.get("uri"), told.get("session_seconds"), state)
+    rest = worker_note.More(asked_for, params.get("uri"), told.get("session_seconds"), state)
     id = facts.get("id_json")
-    who = noted.Who(*map(facts.get, ("session", "principal", "issuer")))
-    return noted.text(
-        noted.shared(kind, who),
+    who = worker_note.Who(*map(facts.get, ("session", "principal", "issuer")))
+    return worker_note.text(
+        worker_note.shared(kind, who),
         None if id is None else id.encode(),
         spans,
         told.get("arguments"),
-        noted.NOTHING_MORE if rest == noted.NOTHING_MORE else rest,
+        worker_note.NOTHING_MORE if rest == worker_note.NOTHING_MORE else rest,
     )
 
 

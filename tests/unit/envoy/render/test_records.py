@@ -16,8 +16,8 @@ from mcp_extproc.envoy.attach.fields import words
 from mcp_extproc.envoy.layout import COLLECTOR_CLUSTER, Layout
 from mcp_extproc.envoy.metadata_read import keys_read
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
-from mcp_extproc.telemetry.line import line_format
-from mcp_extproc.telemetry.records import REQUEST_HEADERS, RESPONSE_HEADERS
+from mcp_extproc.telemetry.records.line_format import line_format
+from mcp_extproc.telemetry.records.messages import REQUEST_HEADERS, RESPONSE_HEADERS
 
 LAYOUT = replace(Layout.in_directory(Path("/run/mcp")), collector=UnixAddress("/run/mcp/collector.sock"))
 BY_PIPE = replace(LAYOUT, collector=PipeAddress("/run/mcp/records.pipe"))

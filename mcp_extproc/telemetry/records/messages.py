@@ -1,4 +1,5 @@
-"""Records of Envoy's access log service as :class:`Exchange`. Only this module knows how they are spelled.
+"""Reads messages of Envoy's access log service, as :class:`Exchange`. Whoever serves it gives it their bytes
+(:mod:`mcp_extproc.telemetry.collector.als`).
 
 Source: envoy/data/accesslog/v3/accesslog.proto. Of dynamic metadata only what is named here is looked at: others, the internal
 namespaces among them, hold credentials.
@@ -17,9 +18,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mcp_extproc.contract import ERROR_HEADER, NAMESPACE, RECORD_KEY, TELEMETRY_NAMESPACE
 from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, SpanContext, context_of
 from mcp_extproc.telemetry import _pb as pb
-from mcp_extproc.telemetry import noted
 from mcp_extproc.telemetry.exchange import Exchange, Peer, reason_of
-from mcp_extproc.telemetry.noted import Noted
+from mcp_extproc.telemetry.records import worker_note
+from mcp_extproc.telemetry.records.worker_note import Note
 
 REQUEST_HEADERS: Final = (TRACEPARENT, TRACESTATE)
 """Headers that Envoy has to put into its records."""
@@ -65,7 +66,7 @@ def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
     known = common.metadata.filter_metadata
     facts = known[NAMESPACE].fields if NAMESPACE in known else _NOTHING
     more = known[TELEMETRY_NAMESPACE].fields if TELEMETRY_NAMESPACE in known else _NOTHING
-    told = noted.read(_text(more, RECORD_KEY) or "") or _UNSEEN
+    told = worker_note.read(_text(more, RECORD_KEY) or "") or _UNSEEN
     kind, who, rest = told.kind, told.who, told.more
     consent, reason = _text(facts, "consent"), _text(facts, "error_reason")
     return Exchange(
@@ -109,7 +110,7 @@ def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
     )
 
 
-_UNSEEN: Final = Noted(noted.NO_KIND, noted.NOBODY)
+_UNSEEN: Final = Note(worker_note.NO_KIND, worker_note.NOBODY)
 """Of what no worker saw."""
 
 

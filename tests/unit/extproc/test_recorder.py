@@ -11,14 +11,14 @@ from google.protobuf.struct_pb2 import Struct
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import RECORD_KEY, SAMPLED_KEY, TELEMETRY_NAMESPACE
-from mcp_extproc.extproc.recorded import Begun, Recorder
+from mcp_extproc.extproc.recorder import Begun, Recorder
 from mcp_extproc.gateway.decision import Forward, ForwardPlan
 from mcp_extproc.gateway.effects import LearnNames, NoteExpiry
 from mcp_extproc.gateway.facts import NOTHING, RequestFacts
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp.trace_context import RequestSpans, SpanContext
-from mcp_extproc.telemetry import noted
-from mcp_extproc.telemetry.noted import Kind, More, Noted, Who
+from mcp_extproc.telemetry.records import worker_note
+from mcp_extproc.telemetry.records.worker_note import Kind, More, Note, Who
 from tests.unit.upstreams.fake_client import Told
 
 TRACE, PARENT, LINKED = "a" * 32, "b" * 16, "c" * 16
@@ -48,10 +48,10 @@ def forward(text: bytes) -> Forward:
     return Forward(ForwardPlan("a", (), (), NOTHING), text, (("content-length", str(len(text))), ("x-a", "b")))
 
 
-def said(serialized: bytes) -> Noted:
+def said(serialized: bytes) -> Note:
     """What is in the metadata of a record, and whether it is for Envoy what it is for the collector."""
     found = Struct.FromString(serialized).fields[TELEMETRY_NAMESPACE].struct_value.fields
-    note = noted.read(found[RECORD_KEY].string_value)
+    note = worker_note.read(found[RECORD_KEY].string_value)
     assert note is not None
     assert note.is_left_out == (SAMPLED_KEY in found and not found[SAMPLED_KEY].bool_value)
     return note
@@ -167,7 +167,7 @@ def test_what_the_decision_knows() -> None:
         server="a", named=("tool", "t"), rule="r", passed_on="more", params={"name": "a__t"},
     )  # fmt: skip
     kind = Kind("tools/call", "a", "t", None, "e", "v", True, "r", "more")
-    assert said(made.metadata(facts, None)) == Noted(kind, Who("s", "p", "i"), "7")
+    assert said(made.metadata(facts, None)) == Note(kind, Who("s", "p", "i"), "7")
     assert said(made.metadata(RequestFacts(session_seconds=1.5), None)).more == More(session_seconds=1.5)
     assert said(made.metadata(RequestFacts(batch=3), None)).kind == Kind(batch=3)
     for other in (("tool", "u"), ("prompt", "t")):
@@ -185,7 +185,7 @@ def test_names_that_strangers_make_up(name: str) -> None:
     note = said(serialized := made.metadata(facts, begun))
     assert (note.kind.method, note.id, note.who.principal, note.more.asked_for, note.more.uri) == (name,) * 5
     text = Struct.FromString(serialized).fields[TELEMETRY_NAMESPACE].struct_value.fields[RECORD_KEY].string_value
-    assert text.count(noted.SEPARATOR) == noted.PARTS - 1
+    assert text.count(worker_note.SEPARATOR) == worker_note.PARTS - 1
     assert not {"\n", "\x1d", "\x1e"} & set(text)
 
 
@@ -193,7 +193,7 @@ def test_a_name_without_end_is_cut() -> None:
     """Its record would be no line that is read."""
     made = recorder(telemetry={"metrics": {"address": "127.0.0.1:0"}})
     note = said(made.metadata(RequestFacts(server="a", named=("tool", "x" * 100_000)), None))
-    assert note.kind.tool == "x" * noted.MAX_NAME_CHARACTERS
+    assert note.kind.tool == "x" * worker_note.MAX_NAME_CHARACTERS
 
 
 def test_what_is_noted_of_a_plan_is_kept_until_more_is_known() -> None:

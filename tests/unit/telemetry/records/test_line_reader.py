@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 from mcp_extproc.mcp.trace_context import SpanContext
-from mcp_extproc.telemetry import noted
 from mcp_extproc.telemetry.exchange import Exchange, Peer
-from mcp_extproc.telemetry.line import START, line_format
-from mcp_extproc.telemetry.lines import MAX_LINE_BYTES, Lines
-from tests.unit.telemetry.support import CALL, FACTS, SPAN, STARTED, TRACE, noted_of
+from mcp_extproc.telemetry.records import worker_note
+from mcp_extproc.telemetry.records.line_format import START, line_format
+from mcp_extproc.telemetry.records.line_reader import MAX_LINE_BYTES, LineReader
+from tests.unit.telemetry.support import CALL, FACTS, SPAN, STARTED, TRACE, note_of
 
 WRITTEN: Mapping[str, str] = {
     "START_TIME(%s%9f)": str(STARTED),
@@ -32,7 +32,7 @@ WRITTEN: Mapping[str, str] = {
     "UPSTREAM_REMOTE_ADDRESS": "10.0.0.2:8080",
     "DOWNSTREAM_REMOTE_ADDRESS": "10.0.0.1:4242",
     "REQ(X-REQUEST-ID):128": "r-1",
-    "DYNAMIC_METADATA(mcp_telemetry:record)": noted_of(FACTS),
+    "DYNAMIC_METADATA(mcp_telemetry:record)": note_of(FACTS),
     "RESPONSE_CODE_DETAILS": "via_upstream",
 }
 """What Envoy puts into a line of :data:`CALL`, by what it stands for; what is missing is empty."""
@@ -64,7 +64,7 @@ _COMMAND = re.compile(r"%([A-Z_]+(?:\(.*?\))?(?::\d+)?)%")
 
 def read(*lines: bytes) -> list[Exchange]:
     """What they say, but for the number of the kind."""
-    found = [*Lines().feed(b"".join(lines))]
+    found = [*LineReader().feed(b"".join(lines))]
     return [_without_kind(each) for each in found]
 
 
@@ -117,7 +117,7 @@ def test_what_became_of_it() -> None:
 
 
 def test_a_line_comes_in_parts() -> None:
-    lines, text = Lines(), line() * 3
+    lines, text = LineReader(), line() * 3
     found = [exchange for at in range(0, len(text), 7) for exchange in lines.feed(text[at : at + 7])]
     assert [each.started for each in found] == [STARTED] * 3
     assert lines.unreadable == 0
@@ -127,14 +127,14 @@ def test_what_is_torn_is_nobodys() -> None:
     """Of two readers each may have a part of a line, wherever it was torn: no record is made of parts of two."""
     whole = line()
     for at in range(1, len(whole)):
-        lines = Lines()
+        lines = LineReader()
         found = [*lines.feed(whole[at:] + whole[:at] + whole)]
         assert [each.started for each in found] == [], at
         assert lines.unreadable == 2, at
 
 
 def test_what_has_no_end_is_dropped() -> None:
-    lines = Lines()
+    lines = LineReader()
     assert [*lines.feed(START.encode() + b"x" * (MAX_LINE_BYTES + 1))] == []
     assert [*lines.feed(b"\n" + line())] != []
     assert lines.unreadable == 1
@@ -143,7 +143,7 @@ def test_what_has_no_end_is_dropped() -> None:
 @pytest.mark.parametrize("name", ["a\nb", "\x1d", "a\x1fb", "\x1e", '"', "\\", "%s", "\u2028", "ü"])
 def test_no_name_breaks_a_line(name: str) -> None:
     facts = {**FACTS, "tool": name, "principal": name, "method": name, "id_json": json.dumps(name)}
-    note = noted_of(facts, {"rule": name}).encode()
+    note = note_of(facts, {"rule": name}).encode()
     text = line({**WRITTEN, "DYNAMIC_METADATA(mcp_telemetry:record)": note.decode("latin-1")})
     [found] = read(text)
     assert (found.tool, found.principal, found.method, found.id, found.decided_by) == (name,) * 5
@@ -151,11 +151,11 @@ def test_no_name_breaks_a_line(name: str) -> None:
 
 def test_exchanges_of_a_kind() -> None:
     """Those that differ in what metrics have of them are of different kinds."""
-    lines = Lines()
+    lines = LineReader()
     texts = [
         line(), line(), line(RESPONSE_CODE="503"), line(UPSTREAM_REMOTE="10.0.0.3:1"), line(PROTOCOL="HTTP/2"),
-        line(UNSEEN), line({**WRITTEN, "DYNAMIC_METADATA(mcp_telemetry:record)": noted_of({**FACTS, "tool": "x"})}),
-        line({**WRITTEN, "DYNAMIC_METADATA(mcp_telemetry:record)": noted_of({**FACTS, "session": "x"})}),
+        line(UNSEEN), line({**WRITTEN, "DYNAMIC_METADATA(mcp_telemetry:record)": note_of({**FACTS, "tool": "x"})}),
+        line({**WRITTEN, "DYNAMIC_METADATA(mcp_telemetry:record)": note_of({**FACTS, "session": "x"})}),
     ]  # fmt: skip
     kinds = [exchange.kind for exchange in lines.feed(b"".join(texts))]
     assert kinds == [1, 1, 2, 3, 4, 5, 6, 1]
@@ -163,4 +163,6 @@ def test_exchanges_of_a_kind() -> None:
 
 def test_without_traces_their_headers_are_not_in_it() -> None:
     assert "traceparent" not in line_format(has_traces=False)
-    assert line_format(has_traces=False).count(noted.SEPARATOR) == line_format(has_traces=True).count(noted.SEPARATOR)
+    assert line_format(has_traces=False).count(worker_note.SEPARATOR) == line_format(has_traces=True).count(
+        worker_note.SEPARATOR
+    )

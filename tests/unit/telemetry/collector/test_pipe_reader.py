@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from mcp_extproc.address import PipeAddress
-from mcp_extproc.telemetry.collector.pipe import PipeReader
+from mcp_extproc.telemetry.collector.pipe_reader import PipeReader
 from mcp_extproc.telemetry.collector.received import Received
 from mcp_extproc.telemetry.exchange import Exchange
 from tests.support.waiting import eventually
-from tests.unit.telemetry.test_lines import line
+from tests.unit.telemetry.records.test_line_reader import line
 
 
 class Collector:

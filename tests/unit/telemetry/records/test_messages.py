@@ -1,4 +1,4 @@
-"""Envoy's records, read."""
+"""Records as messages of the access log service, read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mcp_extproc.contract import NAMESPACE, ONWARD_NAMESPACE, RECORD_FACTS, RECO
 from mcp_extproc.envoy.render.access_log import FIELDS
 from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.telemetry import _pb as pb
-from mcp_extproc.telemetry import records
 from mcp_extproc.telemetry.exchange import Exchange, Peer
-from tests.unit.telemetry.support import CALL, FACTS, SPAN, STARTED, TRACE, noted_of, read, record
+from mcp_extproc.telemetry.records import messages
+from tests.unit.telemetry.support import CALL, FACTS, SPAN, STARTED, TRACE, note_of, read, record
 
 
 def test_a_call() -> None:
@@ -22,17 +22,17 @@ def test_a_call() -> None:
 def test_a_message_of_the_service() -> None:
     message = pb.StreamAccessLogsMessage()
     message.http_logs.log_entry.extend([record(), record()])
-    assert [*records.read(message.SerializeToString())] == [CALL, CALL]
-    assert [*records.read(b"")] == []
+    assert [*messages.read(message.SerializeToString())] == [CALL, CALL]
+    assert [*messages.read(b"")] == []
 
 
 def test_bytes_that_are_no_message() -> None:
-    with pytest.raises(records.Unreadable):
-        [*records.read(b"\xff")]
+    with pytest.raises(messages.Unreadable):
+        [*messages.read(b"\xff")]
 
 
 def test_a_record_of_nothing() -> None:
-    assert records.exchange(pb.HTTPAccessLogEntry()) == Exchange(started=0, duration=0, http_method="_OTHER")
+    assert messages.exchange(pb.HTTPAccessLogEntry()) == Exchange(started=0, duration=0, http_method="_OTHER")
 
 
 def test_what_a_filter_refused_before_a_worker_saw_it() -> None:
@@ -43,7 +43,7 @@ def test_what_a_filter_refused_before_a_worker_saw_it() -> None:
     for field in ("time_to_first_upstream_tx_byte", "time_to_last_upstream_rx_byte", "upstream_remote_address"):
         common.ClearField(field)
     common.downstream_remote_address.pipe.path = "/run/a.sock"
-    found = records.exchange(entry)
+    found = messages.exchange(entry)
     assert (found.method, found.spans, found.upstream, found.upstream_peer) == (None, None, None, None)
     assert (found.reason, found.status, found.rule) == ("invalid_token", 401, "jwt_authn")
     assert found.client == Peer("/run/a.sock")
@@ -53,7 +53,7 @@ def test_what_a_filter_refused_before_a_worker_saw_it() -> None:
 def test_an_answer_that_never_ended() -> None:
     entry = record()
     entry.common_properties.ClearField("time_to_last_upstream_rx_byte")
-    assert records.exchange(entry).upstream == (5_000_000, 30_000_000)
+    assert messages.exchange(entry).upstream == (5_000_000, 30_000_000)
 
 
 @pytest.mark.parametrize(
@@ -73,20 +73,20 @@ def test_facts(facts: dict[str, Any], attribute: str, value: object) -> None:
     assert getattr(read(facts), attribute) == value
 
 
-@pytest.mark.parametrize("text", ["", "{}", noted_of(FACTS)[1:], noted_of(FACTS).replace("[", "{"), "\x1f" * 9])
+@pytest.mark.parametrize("text", ["", "{}", note_of(FACTS)[1:], note_of(FACTS).replace("[", "{"), "\x1f" * 9])
 def test_a_note_that_is_none_says_nothing(text: str) -> None:
     entry = record()
     entry.common_properties.metadata.filter_metadata[TELEMETRY_NAMESPACE].update({RECORD_KEY: text})
-    found = records.exchange(entry)
+    found = messages.exchange(entry)
     assert (found.method, found.id, found.session, found.spans, found.status) == (None, None, None, None, 200)
 
 
 def test_envoys_own_answer_is_no_servers() -> None:
     """A rate limit's passes where answers are read, as a server's would."""
     entry = record({**FACTS, "error_reason": "server_error"}, details="local_rate_limited", x_mcp_error="rate_limited")
-    assert records.exchange(entry).reason == "server_error", "a server may send the header, too"
+    assert messages.exchange(entry).reason == "server_error", "a server may send the header, too"
     entry.common_properties.ClearField("time_to_first_upstream_tx_byte")
-    found = records.exchange(entry)
+    found = messages.exchange(entry)
     assert (found.reason, found.verdict, found.rule) == ("rate_limited", "deny", "rate_limit")
 
 
@@ -104,7 +104,7 @@ def test_details_are_bounded() -> None:
 def test_secret_namespaces_are_not_read() -> None:
     entry = record()
     entry.common_properties.metadata.filter_metadata[ONWARD_NAMESPACE].update({"authorization": "hunter2"})
-    assert "hunter2" not in repr(records.exchange(entry))
+    assert "hunter2" not in repr(messages.exchange(entry))
 
 
 def test_facts_that_are_looked_at_are_those_of_the_log() -> None:

@@ -1,4 +1,5 @@
-"""What a worker notes about a request for its record: one text in the metadata, written by workers, read where records are.
+"""What a worker notes about a request for its record: one text in Envoy's metadata. A worker writes it
+(:mod:`mcp_extproc.extproc.recorder`); :mod:`.line_reader` and :mod:`.messages` read it in a record.
 
 One, as each entry of metadata costs Envoy and the worker something, and each that its log looks up. It is put into a line of
 that log as it is, so nothing in it may end a line or a part: parts are separated by a character that stands in no JSON text
@@ -81,7 +82,7 @@ class More(msgspec.Struct, frozen=True, array_like=True):
     state: str = ""
 
 
-class Noted(msgspec.Struct, frozen=True):
+class Note(msgspec.Struct, frozen=True):
     """All of it.
 
     Attributes:
@@ -143,7 +144,7 @@ def text(
     ))  # fmt: skip
 
 
-def read(text: str) -> Noted | None:
+def read(text: str) -> Note | None:
     """What a worker's text says; ``None`` if it is none.
 
     >>> read(text(shared(Kind("ping"), Who("s")), b'"a"', None, None)).id
@@ -155,7 +156,7 @@ def read(text: str) -> Noted | None:
     kind, who, id, spans, arguments, rest = parts
     try:
         more = more_of(rest) if rest else NOTHING_MORE
-        return Noted(
+        return Note(
             kind_of(kind), who_of(who), plain(id), spans_in(spans, more), spans == LEFT_OUT, arguments or None, more
         )
     except msgspec.DecodeError:

@@ -37,8 +37,8 @@ from mcp_extproc.mcp.trace_context import (
     origin,
     with_context,
 )
-from mcp_extproc.telemetry import noted
 from mcp_extproc.telemetry.observer import UNOBSERVED, Observer
+from mcp_extproc.telemetry.records import worker_note
 from mcp_extproc.wire import field, struct_of, text_entry
 
 NewId = Callable[[int], str]
@@ -203,14 +203,14 @@ class Recorder:
             spans, arguments = spans or begun.spans, begun.arguments
         elif facts is NOTHING:
             return b""
-        params, more = facts.params, noted.NOTHING_MORE
+        params, more = facts.params, worker_note.NOTHING_MORE
         asked_for = None if params is None or facts.named is not None else _text_in(params, "name")
         uri = None if params is None else _text_in(params, "uri")
         state = spans.own.state if spans is not None else ""
         if asked_for or uri or state or facts.session_seconds is not None:
-            more = noted.More(asked_for, uri, facts.session_seconds, state)
+            more = worker_note.More(asked_for, uri, facts.session_seconds, state)
         shared = self._shared(facts) if id is None else self._kept_shared(facts)
-        text = noted.text(shared, facts.id if id is None else id, spans, arguments, more)
+        text = worker_note.text(shared, facts.id if id is None else id, spans, arguments, more)
         is_left_out = spans is not None and not spans.own.sampled
         entries = text_entry(RECORD_KEY, text) + (_NOT_SAMPLED if is_left_out else b"")
         return field(1, _NAMESPACE_KEY + field(2, field(5, entries)))
@@ -224,14 +224,14 @@ class Recorder:
         return shared
 
     def _shared(self, facts: RequestFacts) -> str:
-        return noted.shared(self._kind_of(facts), noted.Who(facts.session, facts.principal, facts.issuer))
+        return worker_note.shared(self._kind_of(facts), worker_note.Who(facts.session, facts.principal, facts.issuer))
 
-    def _kind_of(self, facts: RequestFacts) -> noted.Kind:
+    def _kind_of(self, facts: RequestFacts) -> worker_note.Kind:
         named, is_listed = facts.named, False
         if named is not None and facts.server is not None:
             is_listed = (_KINDS[named[0]], facts.server, named[1]) in self._listed
-        name = None if named is None else named[1][: noted.MAX_NAME_CHARACTERS]
-        return noted.Kind(
+        name = None if named is None else named[1][: worker_note.MAX_NAME_CHARACTERS]
+        return worker_note.Kind(
             facts.method,
             facts.server,
             name if named is not None and named[0] == "tool" else None,

@@ -1,4 +1,5 @@
-"""Records as lines of a log of Envoy's, where it is ours (:mod:`mcp_extproc.telemetry.line`), as :class:`Exchange`.
+"""Reads lines that an Envoy of ours has written (:mod:`.line_format`), as :class:`Exchange`. Whoever reads the pipe gives it
+their bytes (:mod:`mcp_extproc.telemetry.collector.pipe_reader`).
 
 Envoy writes a line in a seventh of the time that it takes for a message, and what repeats is the same bytes again, which are
 read once.
@@ -14,15 +15,15 @@ import msgspec
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, SpanContext, context_of
-from mcp_extproc.telemetry import noted
 from mcp_extproc.telemetry.exchange import Exchange, Peer, reason_of
-from mcp_extproc.telemetry.line import BEFORE, FIELDS, START, WORDS
+from mcp_extproc.telemetry.records import worker_note
+from mcp_extproc.telemetry.records.line_format import BEFORE, FIELDS, START, WORDS
 
 MAX_LINE_BYTES: Final = 64 << 10
 """A longer one has no end: fields are bounded."""
 
 
-class Lines:
+class LineReader:
     """Bytes in, exchanges out."""
 
     def __init__(self) -> None:
@@ -55,7 +56,7 @@ class Lines:
         if rest[:1] == _FIELD:
             kind, who, id, told, arguments, more, details = b"", b"", b"", b"", b"", b"", rest[1:]
         else:
-            kind, who, id, told, arguments, more, details = rest.split(_FIELD, noted.PARTS)
+            kind, who, id, told, arguments, more, details = rest.split(_FIELD, worker_note.PARTS)
         times = numbers.split(b" ")
         started, ended, milliseconds, begin, end, received, sent, attempts = times
         duration = int(ended) if ended else int(milliseconds or 0) * 1_000_000
@@ -64,8 +65,8 @@ class Lines:
         if found is None:
             found = self._new_kind(outcome, kind, details, was_sent=was_sent)
             self._known.keep(key, found, _KIND_BYTES + 4 * (len(outcome) + len(kind) + len(details)))
-        asks = _who(who) if who else noted.NOBODY
-        rarely = noted.more_of(more) if more else noted.NOTHING_MORE
+        asks = _who(who) if who else worker_note.NOBODY
+        rarely = worker_note.more_of(more) if more else worker_note.NOTHING_MORE
         spans = told.decode()
         return msgspec.structs.replace(
             found,
@@ -77,7 +78,7 @@ class Lines:
             response_bytes=int(sent or 0),
             request_id=request_id.decode("latin-1") or None,
             client=_peer(client),
-            id=noted.plain(id.decode()) if id else None,
+            id=worker_note.plain(id.decode()) if id else None,
             session=asks.session,
             principal=asks.principal,
             issuer=asks.issuer,
@@ -85,14 +86,14 @@ class Lines:
             uri=rarely.uri,
             arguments=arguments.decode() or None,
             session_seconds=rarely.session_seconds,
-            spans=noted.spans_in(spans, rarely),
-            is_left_out=spans == noted.LEFT_OUT,
+            spans=worker_note.spans_in(spans, rarely),
+            is_left_out=spans == worker_note.LEFT_OUT,
             header=_context(parent, state) if parent and not spans else None,
         )
 
     def _new_kind(self, outcome: bytes, kind: bytes, details: bytes, *, was_sent: bool) -> Exchange:
         method, version, status, peer, word, reason, code, consent = outcome.decode("latin-1").split(WORDS)
-        told = noted.kind_of(kind) if kind else noted.NO_KIND
+        told = worker_note.kind_of(kind) if kind else worker_note.NO_KIND
         self._kinds += 1
         return Exchange(
             started=0,
@@ -160,8 +161,8 @@ def _peer(address: bytes) -> Peer | None:
 _MAX_WHO_BYTES: Final = 1024
 
 
-def _who(part: bytes) -> noted.Who:
-    return _known_who(part) if len(part) <= _MAX_WHO_BYTES else noted.who_of(part)
+def _who(part: bytes) -> worker_note.Who:
+    return _known_who(part) if len(part) <= _MAX_WHO_BYTES else worker_note.who_of(part)
 
 
-_known_who = lru_cache(maxsize=4096)(noted.who_of)
+_known_who = lru_cache(maxsize=4096)(worker_note.who_of)

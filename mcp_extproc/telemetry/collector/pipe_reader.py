@@ -1,4 +1,4 @@
-"""The named pipe into which an Envoy of this machine writes its records.
+"""Reads the named pipe into which an Envoy of this machine writes its records (:mod:`mcp_extproc.run.records_pipe`).
 
 What is in it while nobody reads stays there, and what has no room waits in Envoy, whose requests wait for neither. So nothing
 is lost while a collector is replaced, but what one had read when it died.
@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from mcp_extproc.address import PipeAddress
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.exchange import Exchange
-from mcp_extproc.telemetry.lines import Lines
+from mcp_extproc.telemetry.records.line_reader import LineReader
 
 _CHUNK_BYTES: Final = 64 << 10
 """Read at once: some two hundred lines, which take a few milliseconds."""
@@ -48,7 +48,7 @@ class PipeReader:
     def __init__(self, address: PipeAddress, take: Callable[[Iterable[Exchange]], None], count: CountsLines) -> None:
         self._take = take
         self._count = count
-        self._lines = Lines()
+        self._lines = LineReader()
         # For writing, too: it has no end then, whoever else writes and ends.
         self._descriptor = os.open(address.path, os.O_RDWR | os.O_NONBLOCK)
         asyncio.get_running_loop().add_reader(self._descriptor, self._read)

@@ -1,4 +1,5 @@
-"""A record as a line of a log of Envoy's: what is in it. How it is read is in :mod:`mcp_extproc.telemetry.lines`.
+"""A record as a line of an access log of Envoy's: the format that :mod:`mcp_extproc.envoy.render.records` gives it, where it
+is ours. :mod:`.line_reader` reads such lines: words of a field are there in the order in which they are here.
 
 Nothing that a client or a server wrote can end a line or a field: these are separated by control characters, which stand in no
 header (RFC 9110, section 5.5), no JSON text and no word of ours; of Envoy's details, which come last, white space is replaced
@@ -11,12 +12,12 @@ from typing import Final
 
 from mcp_extproc.contract import ERROR_HEADER, NAMESPACE, RECORD_KEY, TELEMETRY_NAMESPACE
 from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE
-from mcp_extproc.telemetry import noted
+from mcp_extproc.telemetry.records import worker_note
 
 START: Final = "\x1d"
 """Of a line: what begins otherwise is the rest of one."""
 
-FIELDS: Final = noted.SEPARATOR
+FIELDS: Final = worker_note.SEPARATOR
 """Between fields."""
 WORDS: Final = "\x1e"
 """Between words of a field."""
@@ -46,7 +47,7 @@ _OUTCOME: Final = (
 )
 _RECORD: Final = f"%DYNAMIC_METADATA({TELEMETRY_NAMESPACE}:{RECORD_KEY})%"
 BEFORE: Final = 6
-"""Fields in front of what the worker noted, which has :data:`noted.PARTS` of its own, or is empty."""
+"""Fields in front of what the worker noted, which has :data:`worker_note.PARTS` of its own, or is empty."""
 
 
 def line_format(*, has_traces: bool) -> str:
