@@ -21,7 +21,7 @@ from mcp_extproc.telemetry import log
 
 if TYPE_CHECKING:
     from mcp_extproc.run.standalone import StandaloneGateway
-    from mcp_extproc.telemetry.collector.spec import Collected
+    from mcp_extproc.telemetry.collector.spec import CollectorSpec
     from mcp_extproc.upstreams.probe import ServerStatus
 
 _LOG = log.logger("run")
@@ -39,12 +39,12 @@ async def announce(gateway: StandaloneGateway, as_json: bool) -> None:
         statuses = await probe(config, gateway.layout.upstreams, why)
     places = {one.name: place_of(gateway.url_of(one), one.told_headers) for one in endpoints(config)}
     url = gateway.url
-    status, collected = gateway.status_url, gateway.collected
+    status, collector = gateway.status_url, gateway.collector_spec
     _tell(
         lambda: (
-            _print_json(url, status, collected, places, statuses)
+            _print_json(url, status, collector, places, statuses)
             if as_json
-            else _print_table(config, url, status, collected, places, statuses)
+            else _print_table(config, url, status, collector, places, statuses)
         )
     )
     starting = [status.name for status in statuses if status.state == "starting"]
@@ -73,14 +73,14 @@ def _tell(write: Callable[[], object]) -> None:
 def _print_json(
     url: str,
     status: str | None,
-    collected: Collected | None,
+    collector: CollectorSpec | None,
     places: Mapping[str, str],
     statuses: Sequence[ServerStatus],
 ) -> None:
     virtual = {name: place for name, place in places.items() if name}
     told = {"url": url, "servers": [asdict(one) for one in statuses]}
     page = {} if status is None else {"status_page": status}
-    sent = {} if collected is None or not (found := collected.destinations) else {"telemetry": found}
+    sent = {} if collector is None or not (found := collector.destinations) else {"telemetry": found}
     click.echo(json.dumps({**told, **page, **sent, **({"virtual_servers": virtual} if virtual else {})}))
 
 
@@ -100,7 +100,7 @@ def _print_table(
     config: GatewayConfig,
     url: str,
     page: str | None,
-    collected: Collected | None,
+    collector: CollectorSpec | None,
     places: Mapping[str, str],
     statuses: Sequence[ServerStatus],
 ) -> None:
@@ -126,20 +126,20 @@ def _print_table(
         console.print(
             f"Status page at [bold]{page}[/], or in a terminal: mcp-extproc top", highlight=False, soft_wrap=True
         )
-    if collected is not None and (sentence := destinations(collected, page)):
+    if collector is not None and (sentence := destinations(collector, page)):
         console.print(escape(sentence), highlight=False, soft_wrap=True)
     command = adding(shown(config), url)
     console.print(f"Add it to an agent:  {escape(command)}", highlight=False, soft_wrap=True)
     console.print("Ctrl-C ends it.", style="dim")
 
 
-def destinations(collected: Collected, page: str | None) -> str:
+def destinations(collector: CollectorSpec, page: str | None) -> str:
     """Where traces, metrics, the access log and the audit go; empty where nothing is on. A variable may have turned it on, or
     one that is misspelt not."""
-    found = collected.destinations
-    part = f" ({collected.ratio * 100:g} % of them)" if collected.ratio < 1 else ""
+    found = collector.destinations
+    part = f" ({collector.ratio * 100:g} % of them)" if collector.ratio < 1 else ""
     scraped = found.get("metrics_address")
-    if scraped is None and page is not None and collected.page is not None and collected.page.has_metrics:
+    if scraped is None and page is not None and collector.page is not None and collector.page.has_metrics:
         scraped = page.removeprefix("http://").rstrip("/")
     words = [
         (f"traces{part} to", found.get("traces")),

@@ -14,7 +14,7 @@ from mcp_extproc.telemetry import log
 
 if TYPE_CHECKING:
     from mcp_extproc.telemetry.collector.main import Credentials, Page
-    from mcp_extproc.telemetry.collector.spec import Collected, TlsWith
+    from mcp_extproc.telemetry.collector.spec import CollectorSpec, TlsWith
 
 
 @click.command(hidden=True)
@@ -42,10 +42,10 @@ def collector_process(log_level: str | None, log_format: str | None, reports: in
         sys.exit(1)
 
 
-def _page(told: Collected, tell: Callable[[bytes], None]) -> Page:
+def _page(spec: CollectorSpec, tell: Callable[[bytes], None]) -> Page:
     from mcp_extproc.status.server import StatusPage
 
-    return StatusPage(told, tell)
+    return StatusPage(spec, tell)
 
 
 def _credentials(tls: TlsWith) -> Credentials:

@@ -31,7 +31,7 @@ from mcp_extproc.run.process import PYTHON, START_SECONDS, Restarts, StartError,
 from mcp_extproc.run.report_channel import ReportChannel
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
-from mcp_extproc.telemetry.collector.spec import AuditTo, Collected, Export, PageAt, TlsWith
+from mcp_extproc.telemetry.collector.spec import AuditTo, CollectorSpec, Export, PageAt, TlsWith
 
 STOP_SECONDS = 10.0
 """It still sends what it has."""
@@ -41,14 +41,14 @@ _FREE_PORT: Final = "127.0.0.1:0"
 _LOG = log.logger("collector")
 
 
-def told(
+def spec_of(
     config: GatewayConfig,
     environ: Mapping[str, str],
     layout: Layout,
     folder: Path,
     page: int | None = None,
     tls: TlsFiles | None = None,
-) -> Collected | None:
+) -> CollectorSpec | None:
     """What it is told; ``None`` where nothing is on, or it has no address.
 
     Args:
@@ -64,7 +64,7 @@ def told(
     on = otel.exports(config.telemetry, config.audit, environ)
     metrics, audit = config.telemetry.metrics, config.audit
     at_page = page is not None and metrics is not None and metrics.address in (None, config.status.address)
-    return Collected(
+    return CollectorSpec(
         listen=str(layout.collector),
         resource={**on.resource},
         tls=_tls(tls) if isinstance(layout.collector, TcpAddress) else None,
@@ -106,8 +106,8 @@ def _export(found: otel.Export | None) -> Export | None:
     return None if found is None else Export(found.url, found.protocol == "grpc", {**found.headers})
 
 
-class Collector:
-    """The process, while there is something to collect.
+class CollectorProcess:
+    """The process, while there is something to collect, as its supervisor has it.
 
     Args:
         layout: where it listens.
@@ -133,7 +133,7 @@ class Collector:
         self._reports = reports
         self._folder = folder
         self._environ = environ
-        self._told: Collected | None = None
+        self._spec: CollectorSpec | None = None
         self._log_options: Sequence[str] = ()
         self._process: Process | None = None
         self._changing = asyncio.Lock()
@@ -147,9 +147,9 @@ class Collector:
         return None if self._process is None else self._process.pid
 
     @property
-    def told(self) -> Collected | None:
+    def spec(self) -> CollectorSpec | None:
         """What it does; ``None`` where nothing is on."""
-        return self._told
+        return self._spec
 
     async def serve(self, config: GatewayConfig) -> None:
         """Have it do what a configuration says, from now on. Where that has changed the process is replaced.
@@ -161,15 +161,15 @@ class Collector:
         async with self._changing:
             if self._page is not None and not self._page.is_at(config):
                 await self._end()
-                self._told = None
+                self._spec = None
                 self._page.open(config)
-            wanted = told(config, self._environ, self._layout, self._folder, self._descriptor(), self._tls)
+            wanted = spec_of(config, self._environ, self._layout, self._folder, self._descriptor(), self._tls)
             options = {"--log-level": config.log.level, "--log-format": config.log.format}
             self._log_options = [word for name, value in options.items() if value is not None for word in (name, value)]
-            if wanted == self._told:
+            if wanted == self._spec:
                 return
             await self._end()
-            self._told = wanted
+            self._spec = wanted
             if wanted is not None:
                 # For a page that nobody looks at there is no process.
                 if config.collects_always:
@@ -184,7 +184,7 @@ class Collector:
         await self._tasks.close()
         async with self._changing:
             await self._end()
-            self._told = None
+            self._spec = None
         if self._page is not None:
             await self._page.stop()
 
@@ -199,7 +199,7 @@ class Collector:
             process.stdin.close()
             await end(process, STOP_SECONDS)
 
-    async def _start(self, wanted: Collected, visitors: Sequence[socket.socket] = ()) -> None:
+    async def _start(self, wanted: CollectorSpec, visitors: Sequence[socket.socket] = ()) -> None:
         reports = self._reports.collector_end
         descriptors = [reports]
         began_with = msgspec.structs.replace(wanted, restarts=self._reports.restarts)
@@ -233,12 +233,12 @@ class Collector:
 
     async def _keep(self) -> None:
         """Start it when somebody looks, if it is not there for anything else, and again when it dies by itself."""
-        while self._told is not None:
+        while self._spec is not None:
             if self._process is None:
                 assert self._page is not None
                 with _ours_until_then(await self._page.visited()) as visitors:
                     async with self._changing:
-                        is_started = await self._is_started(self._told, visitors)
+                        is_started = await self._is_started(self._spec, visitors)
                 if not is_started:
                     await asyncio.sleep(self._restarts.pause(0))
                     continue
@@ -250,15 +250,15 @@ class Collector:
             log.event(_LOG, logging.ERROR, "collector_died", died)
             await asyncio.sleep(pause)
             async with self._changing:
-                if process is self._process and self._told is not None:
-                    await self._again(self._told)
+                if process is self._process and self._spec is not None:
+                    await self._again(self._spec)
 
-    async def _again(self, wanted: Collected) -> None:
+    async def _again(self, wanted: CollectorSpec) -> None:
         self._reports.restarts.collector += 1
         if not await self._is_started(wanted):
             self._reports.restarts.collector -= 1
 
-    async def _is_started(self, wanted: Collected, visitors: Sequence[socket.socket] = ()) -> bool:
+    async def _is_started(self, wanted: CollectorSpec, visitors: Sequence[socket.socket] = ()) -> bool:
         try:
             await self._start(wanted, visitors)
         except (StartError, OSError) as error:

@@ -25,7 +25,7 @@ from mcp_extproc.run.api_keys import ApiKeys
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.changes import POLL_SECONDS, Changes, refusals_logged
-from mcp_extproc.run.collector import Collector
+from mcp_extproc.run.collector import CollectorProcess
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_log import rejection
 from mcp_extproc.run.process import StartError
@@ -86,7 +86,7 @@ class LiveConfig:
         layout: Layout,
         directory: Path | None,
         envoy_log: Path | None = None,
-        collector: Collector | None = None,
+        collector: CollectorProcess | None = None,
     ) -> None:
         self.served = served
         self._source = source

@@ -29,7 +29,7 @@ from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
 from mcp_extproc.envoy.watched_files import BOOTSTRAP
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
-from mcp_extproc.run.collector import Collector
+from mcp_extproc.run.collector import CollectorProcess
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
@@ -43,7 +43,7 @@ from mcp_extproc.run.report_channel import ReportChannel
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
-from mcp_extproc.telemetry.collector.spec import Collected
+from mcp_extproc.telemetry.collector.spec import CollectorSpec
 
 DRAIN_SECONDS = 5.0
 """Seconds for running calls when the gateway stops."""
@@ -129,7 +129,7 @@ class StandaloneGateway:
         self._bridge = Bridge(self.layout, source.folder)
         self._issuers = AuthorizationServers(self.layout.keys)
         self._page = Page(self.layout.upstreams, self._as_it_is)
-        self._collector = Collector(self.layout, source.folder, self._reports, self._page)
+        self._collector = CollectorProcess(self.layout, source.folder, self._reports, self._page)
         self._live = LiveConfig(
             source,
             served,
@@ -160,9 +160,9 @@ class StandaloneGateway:
         return self._page.url
 
     @property
-    def collected(self) -> Collected | None:
+    def collector_spec(self) -> CollectorSpec | None:
         """What is told to whom; ``None`` where nothing is on."""
-        return self._collector.told
+        return self._collector.spec
 
     @property
     def pids(self) -> dict[str, int]:

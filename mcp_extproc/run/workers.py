@@ -16,7 +16,7 @@ from mcp_extproc.envoy.watched_files import BOOTSTRAP
 from mcp_extproc.extproc.certificates import TlsFiles
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
-from mcp_extproc.run.collector import Collector
+from mcp_extproc.run.collector import CollectorProcess
 from mcp_extproc.run.known import Gateway
 from mcp_extproc.run.nursery import Starter
 from mcp_extproc.run.page import Page
@@ -76,7 +76,7 @@ class Workers:
         # An Envoy that is configured separately has its admin interface anywhere.
         seen = layout if envoy_config is not None else replace(layout, admin=None)
         self._page = Page(layout.upstreams, self._as_it_is)
-        self._collector = Collector(seen, source.folder, self._reports, self._page, tls)
+        self._collector = CollectorProcess(seen, source.folder, self._reports, self._page, tls)
         self._live = LiveConfig(
             source,
             served,

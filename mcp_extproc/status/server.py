@@ -21,7 +21,7 @@ from mcp_extproc.status.relay import MAX_REQUEST_BYTES, Relay
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.collector.http_server import HttpServer, answer
-from mcp_extproc.telemetry.collector.spec import Collected
+from mcp_extproc.telemetry.collector.spec import CollectorSpec
 from mcp_extproc.telemetry.collector.workers import Workers
 from mcp_extproc.telemetry.exchange import Exchange
 from mcp_extproc.telemetry.prometheus import CONTENT_TYPE
@@ -64,20 +64,20 @@ class StatusPage:
     """The page of one gateway.
 
     Args:
-        told: where it listens, and where Envoy's admin interface is.
+        spec: where it listens, and where Envoy's admin interface is.
         tell: tells the supervisor a line.
     """
 
-    def __init__(self, told: Collected, tell: Callable[[bytes], None]) -> None:
-        assert told.page is not None
-        self._at = told.page
+    def __init__(self, spec: CollectorSpec, tell: Callable[[bytes], None]) -> None:
+        assert spec.page is not None
+        self._at = spec.page
         self._where_metrics_are = (
-            f"Metrics are at http://{told.metrics_address}/metrics (telemetry.metrics.address).\n"
-            if told.metrics_address
+            f"Metrics are at http://{spec.metrics_address}/metrics (telemetry.metrics.address).\n"
+            if spec.metrics_address
             else "Metrics are off: telemetry.metrics turns them on.\n"
         )
         self._tell = tell
-        self._numbers = None if told.admin is None else Numbers(told.admin)
+        self._numbers = None if spec.admin is None else Numbers(spec.admin)
         self._board = Board(time.time())
         self._known: Known | None = None
         self._envoy: dict[str, Any] | None = None

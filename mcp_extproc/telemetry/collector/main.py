@@ -35,7 +35,7 @@ from mcp_extproc.telemetry.collector.pipe_reader import PipeReader
 from mcp_extproc.telemetry.collector.received import Received, received_file
 from mcp_extproc.telemetry.collector.scrape import Scrape
 from mcp_extproc.telemetry.collector.sender import Sender
-from mcp_extproc.telemetry.collector.spec import Collected, Export, TlsWith
+from mcp_extproc.telemetry.collector.spec import CollectorSpec, Export, TlsWith
 from mcp_extproc.telemetry.collector.workers import Workers, memory_labels
 from mcp_extproc.telemetry.exchange import Exchange
 from mcp_extproc.telemetry.instruments import AUDIT_LOST, AUDIT_WRITTEN, MEMORY, RECORDS_LOST, SPANS_LOST, Instrument
@@ -78,7 +78,7 @@ class Page(Protocol):
         """Serve no longer."""
 
 
-MakePage = Callable[[Collected, Callable[[bytes], None]], Page]
+MakePage = Callable[[CollectorSpec, Callable[[bytes], None]], Page]
 """Makes it, given what tells the supervisor a line."""
 
 Credentials: TypeAlias = grpc.ServerCredentials
@@ -108,9 +108,9 @@ async def _serve(reports: socket.socket | None, make_page: MakePage, make_creden
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     reader = asyncio.StreamReader(limit=MESSAGE_BYTES)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    told = msgspec.json.decode(await reader.readline(), type=Collected)
-    page = None if told.page is None else make_page(told, _tell)
-    collector = Collector(told, page, None if told.tls is None else make_credentials(told.tls))
+    spec = msgspec.json.decode(await reader.readline(), type=CollectorSpec)
+    page = None if spec.page is None else make_page(spec, _tell)
+    collector = Collector(spec, page, None if spec.tls is None else make_credentials(spec.tls))
     await collector.start(reports)
     _tell(b"ready\n")
     ended, stopped = asyncio.create_task(_listen(reader, page)), asyncio.create_task(stop.wait())
@@ -132,19 +132,19 @@ async def _listen(reader: asyncio.StreamReader, page: Page | None) -> None:
 
 
 class Collector:
-    """All parts of it, as far as they are on.
+    """All parts of it in its process, as far as they are on.
 
     Args:
-        told: what it does.
+        spec: what it does.
         page: the status page.
         credentials: for TLS with Envoy.
     """
 
-    def __init__(self, told: Collected, page: Page | None = None, credentials: Credentials | None = None) -> None:
-        self._told = told
+    def __init__(self, spec: CollectorSpec, page: Page | None = None, credentials: Credentials | None = None) -> None:
+        self._spec = spec
         self._page = page
         self._credentials = credentials
-        self._address = parse_address_or_pipe(told.listen)
+        self._address = parse_address_or_pipe(spec.listen)
         self._since = time.time_ns()
         self._senders: list[Sender] = []
         self._transports: list[transport.Transport] = []
@@ -161,7 +161,7 @@ class Collector:
         self._asked_at = -math.inf
         self.workers = Workers(lambda report: self._intake.take_report(report), time.time)
         """What they are, and have told."""
-        self.workers.restarts = told.restarts
+        self.workers.restarts = spec.restarts
 
     async def start(self, reports: socket.socket | None = None) -> None:
         """Serve Envoy, and hear workers.
@@ -174,34 +174,34 @@ class Collector:
             ScrapeError: the address of metrics can't be used.
             OSError: another address is taken.
         """
-        told = self._told
+        spec = self._spec
         if isinstance(self._address, PipeAddress):
             self._received = Received(received_file(self._address.path))
-        elif told.admin is not None:
-            self._received = Received(received_file(told.admin))
-        if told.admin is not None and self._received is not None and told.measures:
-            self._envoy = Envoy(told.admin, self._received)
-        if told.audit_file is not None:
-            self._file = AuditFile(Path(told.audit_file.path), told.audit_file.rotate_bytes, told.audit_file.keep)
+        elif spec.admin is not None:
+            self._received = Received(received_file(spec.admin))
+        if spec.admin is not None and self._received is not None and spec.measures:
+            self._envoy = Envoy(spec.admin, self._received)
+        if spec.audit_file is not None:
+            self._file = AuditFile(Path(spec.audit_file.path), spec.audit_file.rotate_bytes, spec.audit_file.keep)
             self._file.open()
-        if told.audit is not None:
-            self._audit = self._sender(told.audit, transport.LOGS)
+        if spec.audit is not None:
+            self._audit = self._sender(spec.audit, transport.LOGS)
         self._intake = Intake(
-            Tracing(told.ratio, told.parent_based),
+            Tracing(spec.ratio, spec.parent_based),
             secrets.token_hex,
-            take_span=self._span_sender(told.traces),
-            totals=Totals(told.label_values) if told.measures else None,
+            take_span=self._span_sender(spec.traces),
+            totals=Totals(spec.label_values) if spec.measures else None,
             take_lines=None if self._file is None else self._write,
             take_audit=None if self._audit is None else _takes_events(self._audit),
-            take_access=None if told.logs is None else _takes_events(self._sender(told.logs, transport.LOGS)),
+            take_access=None if spec.logs is None else _takes_events(self._sender(spec.logs, transport.LOGS)),
             show=None if self._page is None else self._page.show,
         )
         self._tasks = [asyncio.create_task(sender.run()) for sender in self._senders]
-        if told.metrics is not None:
-            self._send_metrics = self._metrics_sender(told.metrics)
+        if spec.metrics is not None:
+            self._send_metrics = self._metrics_sender(spec.metrics)
             self._tasks.append(asyncio.create_task(self._send_regularly(self._send_metrics)))
-        if told.metrics_address is not None:
-            address = parse_address(told.metrics_address)
+        if spec.metrics_address is not None:
+            address = parse_address(spec.metrics_address)
             assert isinstance(address, TcpAddress)
             self._scrape = Scrape(address, self._all_metrics)
             port = await self._scrape.start()
@@ -212,9 +212,9 @@ class Collector:
             self.workers.listen(reports)
         self._stop_reading = await self._read()
         if self._page is not None:
-            has_metrics = told.page is not None and told.page.has_metrics
+            has_metrics = spec.page is not None and spec.page.has_metrics
             await self._page.start(self._all_metrics if has_metrics else None, self.workers)
-        log.event(_LOG, logging.INFO, "collecting", {"listen": told.listen, **told.destinations})
+        log.event(_LOG, logging.INFO, "collecting", {"listen": spec.listen, **spec.destinations})
 
     async def stop(self) -> None:
         """End it. What it has is sent, for a few seconds."""
@@ -263,7 +263,7 @@ class Collector:
     def _sender(self, export: Export, method: str) -> Sender:
         from mcp_extproc.telemetry.collector import otlp
 
-        resource, to = otlp.resource_of(self._told.resource), self._transport(export, method)
+        resource, to = otlp.resource_of(self._spec.resource), self._transport(export, method)
 
         async def send(records: Sequence[bytes]) -> bool:
             return await to.send(otlp.request_of(resource, records))
@@ -327,7 +327,7 @@ class Collector:
     def _metrics_sender(self, export: Export) -> Callable[[], Awaitable[None]]:
         from mcp_extproc.telemetry.collector import otlp, otlp_metrics
 
-        resource, to = otlp.resource_of(self._told.resource), self._transport(export, transport.METRICS)
+        resource, to = otlp.resource_of(self._spec.resource), self._transport(export, transport.METRICS)
 
         async def send() -> None:
             request = otlp_metrics.metrics(self._families(), resource, self._since, time.time_ns())

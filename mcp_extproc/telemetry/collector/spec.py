@@ -72,8 +72,8 @@ class PageAt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     visitors: tuple[int, ...] = ()
 
 
-class Collected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that it does. ``None`` is off.
+class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that a collector does. ``None`` is off.
 
     Attributes:
         listen: the address to which Envoy sends.

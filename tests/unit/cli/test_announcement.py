@@ -9,7 +9,7 @@ import pytest
 from mcp_extproc.cli.announcement import adding, destinations
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import shown
-from mcp_extproc.telemetry.collector.spec import AuditTo, Collected, Export, PageAt
+from mcp_extproc.telemetry.collector.spec import AuditTo, CollectorSpec, Export, PageAt
 
 COMMAND = "claude mcp add --transport http gateway http://localhost:1975/mcp"
 KEYS: dict[str, Any] = {"keys": {"me": "0123456789abcdef"}}
@@ -62,4 +62,4 @@ HOST = "https://collector.example:4318"
 )  # fmt: skip
 def test_where_all_of_it_goes(told: dict[str, Any], said: str) -> None:
     """The host alone: a path may have a key in it."""
-    assert destinations(Collected(listen="unix:/c.sock", resource={}, **told), PAGE) == said
+    assert destinations(CollectorSpec(listen="unix:/c.sock", resource={}, **told), PAGE) == said

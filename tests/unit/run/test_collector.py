@@ -22,7 +22,7 @@ import pytest
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.run import visitors
-from mcp_extproc.run.collector import Collector, told
+from mcp_extproc.run.collector import CollectorProcess, spec_of
 from mcp_extproc.run.known import Gateway
 from mcp_extproc.run.page import Page
 from mcp_extproc.run.page_file import pages
@@ -48,13 +48,13 @@ def folder() -> Any:
 
 
 @pytest.fixture
-async def collector(folder: Path) -> AsyncIterator[Collector]:
+async def collector(folder: Path) -> AsyncIterator[CollectorProcess]:
     layout, reports = Layout.in_directory(folder), ReportChannel()
 
     def gateway() -> Gateway:
         return Gateway(config(), "gateway.yaml", "run", 1975, 1)
 
-    found = Collector(layout, folder, reports, Page(layout.upstreams, gateway), environ={})
+    found = CollectorProcess(layout, folder, reports, Page(layout.upstreams, gateway), environ={})
     yield found
     await found.stop()
     reports.close()
@@ -67,14 +67,14 @@ def is_served(folder: Path) -> bool:
 
 def test_what_it_is_told(folder: Path) -> None:
     layout = Layout.in_directory(folder)
-    assert told(config(), {}, layout, folder) is None
-    assert told(config(audit={"file": "a"}), {}, replace(layout, collector=None), folder) is None
-    audit = told(config(audit={"file": "logs/a", "keep": 3}), {"OTEL_SERVICE_NAME": "n"}, layout, folder)
+    assert spec_of(config(), {}, layout, folder) is None
+    assert spec_of(config(audit={"file": "a"}), {}, replace(layout, collector=None), folder) is None
+    audit = spec_of(config(audit={"file": "logs/a", "keep": 3}), {"OTEL_SERVICE_NAME": "n"}, layout, folder)
     assert audit is not None
     assert audit.audit_file == AuditTo(str(folder / "logs" / "a"), 100 << 20, 3)
     assert (audit.resource["service.name"], audit.traces, audit.metrics_address) == ("n", None, None)
     traces = {"traces": {"endpoint": "http://c:4317", "headers": {"x-key": "k"}, "sample": 0.25}}
-    sent = told(config(telemetry=traces), {}, layout, folder)
+    sent = spec_of(config(telemetry=traces), {}, layout, folder)
     assert sent is not None
     assert (sent.traces, sent.ratio, sent.audit_file) == (Export("http://c:4317", True, {"x-key": "k"}), 0.25, None)
 
@@ -94,7 +94,7 @@ def test_where_prometheus_finds_metrics(
     folder: Path, metrics: Any, page: int | None, address: str | None, at_page: bool
 ) -> None:
     both = config(telemetry={"metrics": metrics}, status={"address": "127.0.0.1:9901"})
-    found = told(both, {}, Layout.in_directory(folder), folder, page)
+    found = spec_of(both, {}, Layout.in_directory(folder), folder, page)
     assert found is not None
     assert found.metrics_address == address
     assert (found.page is not None and found.page.has_metrics) == at_page
@@ -104,7 +104,7 @@ def test_records_come_on_demand_only_where_nothing_else_wants_them(folder: Path)
     layout = Layout.in_directory(folder)
 
     def on_demand(layout: Layout, **sections: Any) -> bool:
-        found = told(config(**sections), {}, layout, folder, 7)
+        found = spec_of(config(**sections), {}, layout, folder, 7)
         assert found is not None
         assert found.page is not None
         return found.page.records_on_demand
@@ -115,7 +115,7 @@ def test_records_come_on_demand_only_where_nothing_else_wants_them(folder: Path)
     assert not on_demand(replace(layout, admin=None))
 
 
-async def test_a_life(collector: Collector, folder: Path) -> None:
+async def test_a_life(collector: CollectorProcess, folder: Path) -> None:
     await collector.serve(config())
     assert collector.pid is None
     await collector.serve(config(audit={"file": "a"}))
@@ -135,7 +135,7 @@ async def test_a_life(collector: Collector, folder: Path) -> None:
     assert not (folder / "collector.sock").exists()
 
 
-async def test_it_is_started_again(collector: Collector, folder: Path) -> None:
+async def test_it_is_started_again(collector: CollectorProcess, folder: Path) -> None:
     """And told how often that was."""
     await collector.serve(config(audit={"file": "a"}))
     first = collector.pid
@@ -146,7 +146,7 @@ async def test_it_is_started_again(collector: Collector, folder: Path) -> None:
 
 
 async def test_for_a_page_that_nobody_looks_at_there_is_no_process(
-    collector: Collector, folder: Path, monkeypatch: pytest.MonkeyPatch
+    collector: CollectorProcess, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     await collector.serve(config(status={"address": "127.0.0.1:0"}))
@@ -176,7 +176,7 @@ async def test_for_a_page_that_nobody_looks_at_there_is_no_process(
 
 
 async def test_attack_a_scan_of_ports_starts_no_process(
-    collector: Collector, folder: Path, monkeypatch: pytest.MonkeyPatch
+    collector: CollectorProcess, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor whoever connects and says nothing, or something else than HTTP. Who asks is answered, however many those are."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
@@ -214,7 +214,7 @@ async def test_attack_a_scan_of_ports_starts_no_process(
 
 
 async def test_attack_who_says_nothing_has_to_leave(
-    collector: Collector, folder: Path, monkeypatch: pytest.MonkeyPatch
+    collector: CollectorProcess, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     monkeypatch.setattr(visitors, "SILENT_SECONDS", 0.01)
@@ -226,20 +226,22 @@ async def test_attack_who_says_nothing_has_to_leave(
     assert collector.pid is None
 
 
-async def test_an_address_of_the_page_that_is_taken(collector: Collector) -> None:
+async def test_an_address_of_the_page_that_is_taken(collector: CollectorProcess) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(StartError, match=rf"cannot listen on {address}.*status\.address"):
             await collector.serve(config(status={"address": address}))
 
 
-async def test_an_audit_that_can_not_be_written(collector: Collector, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_an_audit_that_can_not_be_written(collector: CollectorProcess, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(StartError, match="the collector ended at start"):
         await collector.serve(config(audit={"file": "no/such/folder/a"}))
     assert "audit.file" in capfd.readouterr().err
 
 
-async def test_metrics_at_an_address_that_is_taken(collector: Collector, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_metrics_at_an_address_that_is_taken(
+    collector: CollectorProcess, capfd: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(StartError, match="the collector ended at start"):
@@ -260,5 +262,6 @@ def test_what_is_off_is_not_imported() -> None:
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout.split()
     assert not [name for name in found if name.startswith("opentelemetry")]
     mine = {name for name in found if name.startswith("mcp_extproc.telemetry")}
-    assert not mine & {f"mcp_extproc.telemetry.{name}" for name in ("_pb", "records", "exchange", "spans", "totals")}
+    unwanted = ("_pb", "records.messages", "records.line_reader", "exchange", "spans", "totals")
+    assert not mine & {f"mcp_extproc.telemetry.{name}" for name in unwanted}
     assert mine & {"mcp_extproc.telemetry.collector.spec"}

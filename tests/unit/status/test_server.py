@@ -23,7 +23,7 @@ from mcp_extproc.status.guard import HEADERS, SELF_HEADER
 from mcp_extproc.status.known import UNWATCHED, WATCHED, Known, Way
 from mcp_extproc.status.server import StatusPage
 from mcp_extproc.telemetry.collector import http_server
-from mcp_extproc.telemetry.collector.spec import Collected, PageAt
+from mcp_extproc.telemetry.collector.spec import CollectorSpec, PageAt
 from mcp_extproc.telemetry.collector.workers import Workers
 from tests.support.tls import Authority
 from tests.support.waiting import eventually
@@ -63,7 +63,7 @@ async def serving(*, has_metrics: bool = False, metrics_address: str | None = No
     at = PageAt(listening.detach(), has_metrics=has_metrics, records_on_demand=False)
     told: list[bytes] = []
     page = StatusPage(
-        Collected(listen="unix:/nowhere", resource={}, page=at, metrics_address=metrics_address), told.append
+        CollectorSpec(listen="unix:/nowhere", resource={}, page=at, metrics_address=metrics_address), told.append
     )
 
     async def metrics() -> bytes:

@@ -20,7 +20,7 @@ from mcp_extproc.telemetry import _pb as pb
 from mcp_extproc.telemetry.audit_file import AuditFileError
 from mcp_extproc.telemetry.collector import main
 from mcp_extproc.telemetry.collector.main import Collector
-from mcp_extproc.telemetry.collector.spec import AuditTo, Collected, Export
+from mcp_extproc.telemetry.collector.spec import AuditTo, CollectorSpec, Export
 from mcp_extproc.telemetry.instruments import AUDIT_LOST
 from mcp_extproc.telemetry.prometheus import exposition
 from mcp_extproc.telemetry.totals import Family
@@ -34,7 +34,7 @@ RESOURCE = {"service.name": "tools"}
 
 @asynccontextmanager
 async def collecting(folder: Path, **told: Any) -> AsyncIterator[Collector]:
-    collector = Collector(Collected(listen=f"unix:{folder / 'als.sock'}", resource=RESOURCE, **told))
+    collector = Collector(CollectorSpec(listen=f"unix:{folder / 'als.sock'}", resource=RESOURCE, **told))
     await collector.start()
     try:
         yield collector
@@ -66,7 +66,7 @@ async def test_the_audit(tmp_path: Path) -> None:
 
 async def test_an_audit_that_can_not_be_written(tmp_path: Path) -> None:
     collector = Collector(
-        Collected(listen="unix:/none", resource=RESOURCE, audit_file=AuditTo(str(tmp_path / "no" / "a"), 1, 1))
+        CollectorSpec(listen="unix:/none", resource=RESOURCE, audit_file=AuditTo(str(tmp_path / "no" / "a"), 1, 1))
     )
     with pytest.raises(AuditFileError):
         await collector.start()
@@ -168,10 +168,10 @@ async def test_bytes_that_are_no_records_harm_nothing(tmp_path: Path) -> None:
 
 
 def test_what_it_is_told_survives_json() -> None:
-    told = Collected(
+    spec = CollectorSpec(
         listen="unix:/a", resource=RESOURCE, traces=Export("http://c", True, {"a": "b"}), audit_file=AuditTo("/b", 1, 2)
     )
-    assert msgspec.json.decode(msgspec.json.encode(told), type=Collected) == told
+    assert msgspec.json.decode(msgspec.json.encode(spec), type=CollectorSpec) == spec
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(60.0, 1), (0.0, 5)])
@@ -199,14 +199,14 @@ async def test_attack_an_address_that_somebody_else_has() -> None:
     """They were there first: it is said in a line, and what they get are no records."""
     with socket.create_server(("127.0.0.1", 0)) as theirs:
         address = f"127.0.0.1:{theirs.getsockname()[1]}"
-        collector = Collector(Collected(listen=address, resource=RESOURCE))
+        collector = Collector(CollectorSpec(listen=address, resource=RESOURCE))
         with pytest.raises(OSError, match=f"{address} is in use, or may not be used"):
             await collector.start()
 
 
 async def test_two_gateways_do_not_share_an_address() -> None:
     address = f"127.0.0.1:{free_port()}"
-    first, second = (Collector(Collected(listen=address, resource=RESOURCE)) for _ in range(2))
+    first, second = (Collector(CollectorSpec(listen=address, resource=RESOURCE)) for _ in range(2))
     await first.start()
     with pytest.raises(OSError, match="is in use"):
         await second.start()
