@@ -2,6 +2,9 @@
 
 Blocking, as the process that writes it does little else. A line is written whole or not at all: what does not fit on a full
 disk is counted, and taken back from the file, so that no line there is half.
+
+Others may rotate it as well, as logrotate does: a file that was moved away is begun again at its path, and one that was
+emptied in place goes on from there.
 """
 
 from __future__ import annotations
@@ -65,6 +68,7 @@ class AuditFile:
         if not lines:
             return
         try:
+            self._see_what_others_did()
             if self._descriptor < 0:
                 self._open()
             if self._size >= self._rotate_bytes:
@@ -97,6 +101,19 @@ class AuditFile:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
+
+    def _see_what_others_did(self) -> None:
+        """Let go of a file that is no longer at the path, and know how long the one there is."""
+        if self._descriptor < 0:
+            return
+        ours = os.fstat(self._descriptor)
+        try:
+            there: os.stat_result | None = os.stat(self._path, follow_symlinks=False)
+        except FileNotFoundError:
+            there = None
+        if there is None or not os.path.samestat(ours, there):
+            self.close()
+        self._size = ours.st_size
 
     def _append(self, lines: list[bytes]) -> None:
         data = b"".join(lines)

@@ -79,6 +79,53 @@ def test_no_line_is_lost_in_a_rotation(file: AuditFile, path: Path) -> None:
     assert all(stat.S_IMODE(each.stat().st_mode) == 0o600 for each in earlier)
 
 
+def test_a_file_that_others_moved_is_begun_again(file: AuditFile, path: Path) -> None:
+    file.write([b"a\n"])
+    moved = path.rename(path.with_name("audit.jsonl-20261130"))
+    file.write([b"b\n"])
+    assert (lines(moved), lines(path)) == ([b"a\n"], [b"b\n"])
+    path.unlink()
+    path.touch(0o644)  # as logrotate's `create` does
+    file.write([b"c\n"])
+    assert lines(path) == [b"c\n"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert (file.written, file.lost) == (3, 0)
+
+
+def test_a_file_that_others_emptied_is_not_rotated_for_what_it_had(file: AuditFile, path: Path) -> None:
+    for _ in range(3):
+        file.write([LINE])
+    os.truncate(path, 0)  # as logrotate's `copytruncate` does
+    file.write([b"a\n"])
+    assert lines(path) == [b"a\n"]
+    assert [each.name for each in path.parent.iterdir()] == ["audit.jsonl"]
+
+
+def test_a_full_disk_leaves_no_hole_in_a_file_that_others_emptied(
+    file: AuditFile, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write([LINE])
+    os.truncate(path, 0)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        file.write([LINE])
+    assert path.read_bytes() == b""
+
+
+def test_where_a_file_was_moved_and_none_can_be_begun_lines_are_counted(file: AuditFile, path: Path) -> None:
+    path.rename(path.with_name("moved"))
+    path.symlink_to(path.with_name("elsewhere"))
+    file.write([LINE])
+    assert (file.written, file.lost) == (0, 1)
+    path.unlink()
+    file.write([LINE])
+    assert (lines(path), file.problem) == ([LINE], None)
+
+
 def test_so_many_files_are_kept(file: AuditFile, path: Path) -> None:
     for _ in range(20):
         file.write([LINE])
