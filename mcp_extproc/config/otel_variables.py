@@ -1,24 +1,30 @@
 """What the configuration and OpenTelemetry's variables say together. A key of the configuration wins.
 
 Source: OpenTelemetry specification, configuration/sdk-environment-variables and protocol/exporter. Variables that are not
-named here have no effect.
+named here have no effect. Values that are one of several words may have capitals.
 """
 
 from __future__ import annotations
 
 import math
+import re
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from mcp_extproc.config.base import Model
-from mcp_extproc.config.config_error import PlacedError
+from mcp_extproc.config.config_error import ConfigError, PlacedError
 from mcp_extproc.config.telemetry import Audit, Metrics, Otlp, Protocol, Telemetry, Traces, base_endpoint, endpoint
+from mcp_extproc.config.text_file import text_in
+from mcp_extproc.config.values import is_header_name
 
 SERVICE_NAME: Final = "mcp-extproc"
 _GRPC_PORT: Final = 4317
+_MAX_CA_BYTES: Final = 1 << 20
 
 
 class Signal(Enum):
@@ -36,11 +42,13 @@ class Export:
     Attributes:
         url: of OTLP/HTTP with the path; of gRPC the base.
         headers: of each request; their values are secret.
+        ca: certificates in PEM, one of which the receiver's is issued by; ``None`` for those of this machine.
     """
 
     url: str
     protocol: Protocol
     headers: Mapping[str, str]
+    ca: str | None = None
 
     def __repr__(self) -> str:
         return f"Export({self.url!r}, {self.protocol!r}, headers={sorted(self.headers)})"
@@ -122,8 +130,17 @@ class _Variables:
     def get(self, name: str) -> str | None:
         return self._environ.get(name, "").strip() or None
 
+    def name_of(self, signal: Signal, word: str) -> str:
+        """Of the variable that counts: the signal's own, where it is set."""
+        own = f"OTEL_EXPORTER_OTLP_{signal.name}_{word}"
+        return own if self.get(own) else f"OTEL_EXPORTER_OTLP_{word}"
+
     def of_signal(self, signal: Signal, word: str) -> str | None:
-        return self.get(f"OTEL_EXPORTER_OTLP_{signal.name}_{word}") or self.get(f"OTEL_EXPORTER_OTLP_{word}")
+        return self.get(self.name_of(signal, word))
+
+    def words(self, name: str) -> list[str]:
+        """Those of a list, separated by commas."""
+        return [word.strip().lower() for word in (self.get(name) or "").split(",")]
 
     def pairs(self, name: str) -> Iterator[tuple[str, str]]:
         """``key=value,key=value`` with percent-encoded values (W3C Baggage, as the specification demands)."""
@@ -143,7 +160,7 @@ def _is_true(value: str | None) -> bool:
 def _traces(telemetry: Telemetry, variables: _Variables) -> Export | None:
     section = telemetry.traces
     if section is None:
-        wanted = variables.get("OTEL_TRACES_EXPORTER") or "otlp"
+        wanted = (variables.get("OTEL_TRACES_EXPORTER") or "otlp").lower()
         if wanted not in ("otlp", "none"):
             raise ValueError("OTEL_TRACES_EXPORTER: expected otlp or none, the only ones that there are here")
         if wanted == "none" or variables.of_signal(Signal.TRACES, "ENDPOINT") is None:
@@ -153,7 +170,7 @@ def _traces(telemetry: Telemetry, variables: _Variables) -> Export | None:
 
 def _otlp_metrics(section: Otlp | None, variables: _Variables) -> Otlp | None:
     """The general endpoint alone turns on traces only: who reads metrics with Prometheus would send them twice."""
-    asked = variables.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or variables.get("OTEL_METRICS_EXPORTER") == "otlp"
+    asked = variables.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or "otlp" in variables.words("OTEL_METRICS_EXPORTER")
     return section or (Otlp() if asked else None)
 
 
@@ -176,19 +193,21 @@ def _export(place: str, signal: Signal, section: Otlp | None, variables: _Variab
     return Export(
         url=url if is_whole or protocol == "grpc" else f"{url}/v1/{signal.value}",
         protocol=protocol,
-        headers=_headers(signal, section, variables),
+        headers=_headers(place, signal, section, protocol, variables),
+        ca=_ca(signal, url, variables),
     )
 
 
 def _protocol(signal: Signal, variables: _Variables) -> Protocol | None:
-    match variables.of_signal(signal, "PROTOCOL"):
-        case None:
+    name = variables.name_of(signal, "PROTOCOL")
+    match (variables.get(name) or "").lower():
+        case "":
             return None
         case "grpc":
             return "grpc"
         case "http/protobuf":
             return "http/protobuf"
-    raise ValueError("OTEL_EXPORTER_OTLP_PROTOCOL: expected grpc or http/protobuf")
+    raise ValueError(f"{name}: expected grpc or http/protobuf; where http/json is taken, http/protobuf is, too")
 
 
 def _usual_protocol(url: str) -> Protocol:
@@ -196,11 +215,45 @@ def _usual_protocol(url: str) -> Protocol:
     return "grpc" if urlsplit(url).port == _GRPC_PORT else "http/protobuf"
 
 
-def _headers(signal: Signal, section: Otlp, variables: _Variables) -> Mapping[str, str]:
-    own = f"OTEL_EXPORTER_OTLP_{signal.name}_HEADERS"
-    name = own if variables.get(own) else "OTEL_EXPORTER_OTLP_HEADERS"
+def _headers(place: str, signal: Signal, section: Otlp, protocol: Protocol, variables: _Variables) -> Mapping[str, str]:
+    name = variables.name_of(signal, "HEADERS")
     found = {key.lower(): value for key, value in variables.pairs(name)}
-    return found | {key.lower(): value.get_secret_value() for key, value in section.headers.items()}
+    for key, value in found.items():
+        if why := _unusable(key, value, protocol):
+            raise ValueError(f"{name}: {why}")
+    keys = {key.lower(): value.get_secret_value() for key, value in section.headers.items()}
+    for key, value in keys.items():
+        if why := _unusable(key, value, protocol):
+            raise PlacedError([*place.split("."), "headers"], why)
+    return found | keys
+
+
+_GRPC_NAME: Final = re.compile(r"[0-9a-z_.-]+(?<!-bin)")
+_OF_THE_REQUEST: Final = frozenset({"content-length", "transfer-encoding"})
+
+
+def _unusable(name: str, value: str, protocol: Protocol) -> str | None:
+    """Why a header can't be sent: an exporter would fail with each request. Neither is repeated, as both may be a key."""
+    is_name = _GRPC_NAME.fullmatch(name) if protocol == "grpc" else is_header_name(name)
+    if not is_name or name in _OF_THE_REQUEST:
+        return f"a name can't be that of a header with {protocol}. Quotes around name=value would be a part of it"
+    if not value.isascii() or not value.isprintable():
+        return "a value has other characters than printable ones of ASCII"
+    return None
+
+
+def _ca(signal: Signal, url: str, variables: _Variables) -> str | None:
+    """Whom it trusts, where that is not whom this machine does."""
+    name = variables.name_of(signal, "CERTIFICATE")
+    path = variables.get(name)
+    if path is None or not url.lower().startswith("https:"):
+        return None
+    try:
+        found = text_in(Path(path), _MAX_CA_BYTES)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=found)
+    except (ConfigError, OSError, ValueError):  # ssl.SSLError is an OSError
+        raise ValueError(f"{name}: expected the path of a readable file that has certificates in PEM") from None
+    return found
 
 
 def _resource(telemetry: Telemetry, variables: _Variables) -> Mapping[str, str]:
@@ -222,7 +275,7 @@ _SAMPLERS: Final[Mapping[str, tuple[float | None, bool]]] = {
 
 
 def _sampler(section: Traces, variables: _Variables) -> Sampler:
-    name = variables.get("OTEL_TRACES_SAMPLER") or "parentbased_traceidratio"
+    name = (variables.get("OTEL_TRACES_SAMPLER") or "parentbased_traceidratio").lower()
     if name not in _SAMPLERS:
         raise ValueError(f"OTEL_TRACES_SAMPLER: expected one of {', '.join(_SAMPLERS)}")
     ratio, parent_based = _SAMPLERS[name]

@@ -103,7 +103,7 @@ def _tls(files: TlsFiles | None) -> TlsWith | None:
 
 
 def _export(found: otel.Export | None) -> Export | None:
-    return None if found is None else Export(found.url, found.protocol == "grpc", {**found.headers})
+    return None if found is None else Export(found.url, found.protocol == "grpc", {**found.headers}, found.ca)
 
 
 class CollectorProcess:

@@ -108,7 +108,7 @@ class AuditFile:
             return
         ours = os.fstat(self._descriptor)
         try:
-            there: os.stat_result | None = os.stat(self._path, follow_symlinks=False)
+            there: os.stat_result | None = self._path.stat(follow_symlinks=False)
         except FileNotFoundError:
             there = None
         if there is None or not os.path.samestat(ours, there):

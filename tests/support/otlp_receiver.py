@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from mcp_extproc.extproc.certificates import TlsFiles
 
 _SERVICES: dict[str, tuple[str, Any]] = {
     "/v1/traces": ("trace.v1.TraceService", trace_service_pb2.ExportTraceServiceRequest),
@@ -83,8 +86,12 @@ def _value(value: AnyValue) -> Any:
 
 
 @asynccontextmanager
-async def over_http() -> AsyncIterator[Received]:
-    """A receiver at `url`."""
+async def over_http(tls: TlsFiles | None = None) -> AsyncIterator[Received]:
+    """A receiver at `url`.
+
+    Args:
+        tls: its certificate, where it speaks TLS.
+    """
     received = Received()
 
     async def take(request: web.Request) -> web.Response:
@@ -98,8 +105,12 @@ async def over_http() -> AsyncIterator[Received]:
         application.router.add_post(path, take)
     runner = web.AppRunner(application)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    received.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    context = None
+    if tls is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(tls.certificate, tls.key)
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    received.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield received
     finally:
@@ -107,7 +118,7 @@ async def over_http() -> AsyncIterator[Received]:
 
 
 @asynccontextmanager
-async def over_grpc() -> AsyncIterator[Received]:
+async def over_grpc(tls: TlsFiles | None = None) -> AsyncIterator[Received]:
     """The same for gRPC."""
     received = Received()
     server = grpc.aio.server()
@@ -121,8 +132,12 @@ async def over_grpc() -> AsyncIterator[Received]:
         method = grpc.unary_unary_rpc_method_handler(take, request_deserializer=kind.FromString)
         handler = grpc.method_handlers_generic_handler(f"opentelemetry.proto.collector.{service}", {"Export": method})
         server.add_generic_rpc_handlers([handler])
-    port = server.add_insecure_port("127.0.0.1:0")
-    received.url = f"http://127.0.0.1:{port}"
+    if tls is None:
+        received.url = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    else:
+        pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+        received.url = f"https://127.0.0.1:{port}"
     await server.start()
     try:
         yield received

@@ -16,11 +16,13 @@ class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         url: of OTLP/HTTP with the path; of gRPC the base.
         is_grpc: whether it is gRPC.
         headers: of each request.
+        ca: certificates in PEM that are trusted; ``None`` for those of this machine.
     """
 
     url: str
     is_grpc: bool
     headers: dict[str, str]
+    ca: str | None = None
 
     @property
     def host(self) -> str:

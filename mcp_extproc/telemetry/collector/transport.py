@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -128,7 +129,8 @@ def _pauses() -> Iterator[float]:
 
 
 def _over_http(export: Export) -> tuple[Attempt, Callable[[], Awaitable[None]]]:
-    session = aiohttp.ClientSession(headers={**export.headers, **_HEADERS}, trust_env=True)
+    connector = None if export.ca is None else aiohttp.TCPConnector(ssl=_trusting(export.ca))
+    session = aiohttp.ClientSession(headers={**export.headers, **_HEADERS}, connector=connector, trust_env=True)
 
     async def attempt(request: bytes) -> Refusal | None:
         try:
@@ -143,6 +145,12 @@ def _over_http(export: Export) -> tuple[Attempt, Callable[[], Awaitable[None]]]:
     return attempt, session.close
 
 
+def _trusting(ca: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=ca)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
 def _said_by_http(error: aiohttp.ClientError | OSError) -> str:
     """Not by an answer that could not be read: that may quote anything."""
     if isinstance(error, aiohttp.ClientResponseError):
@@ -153,7 +161,8 @@ def _said_by_http(error: aiohttp.ClientError | OSError) -> str:
 def _over_grpc(export: Export, method: str) -> tuple[Attempt, Callable[[], Awaitable[None]]]:
     url = urlsplit(export.url)
     if url.scheme == "https":
-        channel = grpc.aio.secure_channel(url.netloc, grpc.ssl_channel_credentials())
+        trusted = None if export.ca is None else export.ca.encode()
+        channel = grpc.aio.secure_channel(url.netloc, grpc.ssl_channel_credentials(trusted))
     else:
         channel = grpc.aio.insecure_channel(url.netloc)
     call = channel.unary_unary(method)  # bytes in, bytes out

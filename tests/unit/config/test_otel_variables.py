@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcp_extproc.config.otel_variables import Export, Exports, Sampler, exports, filled_in
 from mcp_extproc.config.telemetry import Audit, Otlp, Telemetry
+from tests.support.tls import Authority
 from tests.unit.config.support import error_of, native
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://env:4318"}
@@ -114,12 +116,69 @@ def test_attributes_of_the_resource() -> None:
         {"OTEL_EXPORTER_OTLP_HEADERS": "hunter2"},
         {"OTEL_TRACES_EXPORTER": "hunter2"},
         {"OTEL_RESOURCE_ATTRIBUTES": "hunter2"},
+        {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "hunter2"},
+        {"OTEL_EXPORTER_OTLP_HEADERS": "x-key=hunter2%0d%0ax-other: b"},
+        {"OTEL_EXPORTER_OTLP_HEADERS": "x-key=hunter2\u20ac"},
+        {"OTEL_EXPORTER_OTLP_HEADERS": '"x-key=hunter2"'},
+        {"OTEL_EXPORTER_OTLP_HEADERS": "content-length=3"},
+        {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": "x key=hunter2"},
     ],
 )
 def test_a_variable_that_can_not_be_used(environ: Mapping[str, str]) -> None:
     [name] = environ
     with pytest.raises(ValueError, match=name) as caught:
         found({**ENDPOINT, **environ})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("header", [("x-key-bin", "hunter2"), ("x!key", "hunter2"), ("x-key", "hunter2\xe4")])
+def test_a_header_that_grpc_does_not_send(header: tuple[str, str]) -> None:
+    """Its library would fail with each request."""
+    key, value = header
+    traces = {"endpoint": "http://c:4318", "protocol": "grpc", "headers": {key: value}}
+    with pytest.raises(ValueError, match=r"telemetry\.traces\.headers: a (name|value) ") as caught:
+        found(traces=traces)
+    assert "hunter2" not in str(caught.value)
+    if value.isascii():
+        assert found(traces={**traces, "protocol": "http/protobuf"}).traces is not None
+
+
+def test_words_may_have_capitals() -> None:
+    environ = {
+        **ENDPOINT,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "GRPC",
+        "OTEL_TRACES_EXPORTER": "OTLP",
+        "OTEL_TRACES_SAMPLER": "ParentBased_TraceIdRatio",
+        "OTEL_METRICS_EXPORTER": "Prometheus, OTLP",
+    }
+    on = found(environ)
+    assert on.traces == Export("http://env:4318", "grpc", {})
+    assert on.metrics == on.traces
+    assert on.sampler == Sampler(1.0, parent_based=True)
+
+
+def test_a_certificate_of_a_private_authority(tmp_path: Path) -> None:
+    ca = Authority(tmp_path).ca
+    environ = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "https://env",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "none.pem"),
+        "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE": str(ca),
+    }
+    on = found(environ)
+    assert on.traces is not None
+    assert on.traces.ca == ca.read_text()
+    assert found({**environ, **ENDPOINT}).traces == Export("http://env:4318/v1/traces", "http/protobuf", {})
+    with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_CERTIFICATE: expected the path of a readable file"):
+        found(environ, logs={"otlp": {}})
+
+
+@pytest.mark.parametrize("text", ["", "hunter2", "-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n"])
+def test_a_file_without_certificates(text: str, tmp_path: Path) -> None:
+    """An empty one does not have it trust what this machine trusts."""
+    file = tmp_path / "ca.pem"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_CERTIFICATE") as caught:
+        found({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://env", "OTEL_EXPORTER_OTLP_CERTIFICATE": str(file)})
     assert "hunter2" not in str(caught.value)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,8 +16,10 @@ from aiohttp import web
 from mcp_extproc.telemetry.collector import transport
 from mcp_extproc.telemetry.collector.spec import Export
 from mcp_extproc.telemetry.collector.transport import LOGS, METRICS, TRACES, Transport
+from tests.support.otlp_receiver import over_grpc as over_grpc_receiver
 from tests.support.otlp_receiver import over_http as over_http_receiver
 from tests.support.processes import free_port
+from tests.support.tls import Authority
 
 
 async def over_http(*statuses: int) -> tuple[bool, list[bytes]]:
@@ -211,3 +215,20 @@ async def test_what_ends_with_the_process_is_told_of(caplog: pytest.LogCaptureFi
             await to.send(b"spans")
     assert [name for name, _ in told(caplog)] == ["otlp_not_sent"]
     await to.close()
+
+
+@pytest.mark.parametrize("is_grpc", [False, True])
+async def test_a_receiver_whose_certificate_is_of_a_private_authority(
+    is_grpc: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = Authority(tmp_path)
+    receiver = over_grpc_receiver if is_grpc else over_http_receiver
+    async with receiver(ours.server_files(asks=False)) as received:
+        url = received.url if is_grpc else f"{received.url}/v1/traces"
+        for ca, arrives in ((ours.ca.read_text(), True), (Authority(tmp_path / "other").ca.read_text(), False)):
+            to = Transport(Export(url, is_grpc, headers={}, ca=ca), TRACES)
+            with caplog.at_level(logging.WARNING), contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    assert await to.send(b"") == arrives
+            await to.close()
+        assert len(received.requests) == 1
