@@ -63,6 +63,22 @@ _UNKNOWN: Final = frozenset({"unknown_tool", "unknown_prompt", "unknown_resource
 """What is not there, or hidden by a rule."""
 
 
+MAX_DETAILS: Final = 256
+"""Characters of Envoy's details in a record, which may quote what a server wrote."""
+
+
+def times_at_server(begin: int, end: int | None, duration: int) -> tuple[int, int]:
+    """When a request was with a server, from its start.
+
+    Args:
+        begin: when it was sent there.
+        end: when its answer was there; ``None`` where the server never answered, or not to the end: that took until the end
+            of all.
+        duration: of all.
+    """
+    return begin, max(begin, duration if end is None else end)
+
+
 class Verdict(StrEnum):
     """What the gateway decided."""
 

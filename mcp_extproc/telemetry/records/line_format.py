@@ -46,7 +46,15 @@ _OUTCOME: Final = (
     f"%DYNAMIC_METADATA({NAMESPACE}:consent)%",
 )
 _RECORD: Final = f"%DYNAMIC_METADATA({TELEMETRY_NAMESPACE}:{RECORD_KEY})%"
-BEFORE: Final = 6
+
+
+def _in_front(*contexts: str) -> tuple[str, ...]:
+    return (
+        " ".join(_NUMBERS), WORDS.join(_OUTCOME), "%DOWNSTREAM_REMOTE_ADDRESS%", f"%REQ(X-REQUEST-ID):{_ID}%", *contexts
+    )  # fmt: skip
+
+
+BEFORE: Final = len(_in_front("", ""))
 """Fields in front of what the worker noted, which has :data:`worker_note.PARTS` of its own, or is empty."""
 
 
@@ -57,8 +65,5 @@ def line_format(*, has_traces: bool) -> str:
         has_traces: whether trace contexts of requests matter that no worker saw.
     """
     contexts = (f"%REQ({TRACEPARENT}):256%", f"%REQ({TRACESTATE}):513%") if has_traces else ("", "")
-    fields = (
-        " ".join(_NUMBERS), WORDS.join(_OUTCOME), "%DOWNSTREAM_REMOTE_ADDRESS%", f"%REQ(X-REQUEST-ID):{_ID}%", *contexts,
-        _RECORD, "%RESPONSE_CODE_DETAILS%",
-    )  # fmt: skip
+    fields = (*_in_front(*contexts), _RECORD, "%RESPONSE_CODE_DETAILS%")
     return f"{START}{FIELDS.join(fields)}\n"

@@ -15,7 +15,7 @@ import msgspec
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, SpanContext, context_of
-from mcp_extproc.telemetry.exchange import Exchange, Peer, reason_of
+from mcp_extproc.telemetry.exchange import MAX_DETAILS, Exchange, Peer, reason_of, times_at_server
 from mcp_extproc.telemetry.records import worker_note
 from mcp_extproc.telemetry.records.line_format import BEFORE, FIELDS, START, WORDS
 
@@ -60,7 +60,7 @@ class LineReader:
         times = numbers.split(b" ")
         started, ended, milliseconds, begin, end, received, sent, attempts = times
         duration = int(ended) if ended else int(milliseconds or 0) * 1_000_000
-        details = details[:_MAX_DETAILS]
+        details = details[:MAX_DETAILS]
         found = self._known.get(key := (outcome, kind, details, was_sent := begin != b""))
         if found is None:
             found = self._new_kind(outcome, kind, details, was_sent=was_sent)
@@ -72,7 +72,7 @@ class LineReader:
             found,
             started=int(started),
             duration=duration,
-            upstream=_upstream(begin, end, duration) if was_sent else None,
+            upstream=times_at_server(int(begin), int(end) if end else None, duration) if was_sent else None,
             attempts=int(attempts or 0),
             request_bytes=int(received or 0),
             response_bytes=int(sent or 0),
@@ -127,17 +127,8 @@ _KIND_BYTES: Final = 1024
 _START: Final = START.encode()
 _FIELD: Final = FIELDS.encode()
 
-_MAX_DETAILS: Final = 256
-"""Bytes of Envoy's details, which may quote what a server wrote."""
-
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 _VERSIONS: Final = {"HTTP/1.0": "1.0", "HTTP/1.1": "1.1", "HTTP/2": "2", "HTTP/3": "3"}
-
-
-def _upstream(begin: bytes, end: bytes, duration: int) -> tuple[int, int]:
-    """Without an end the server never answered, or not to the end: that took until the end of all."""
-    first = int(begin)
-    return first, max(first, int(end) if end else duration)
 
 
 def _context(parent: bytes, state: bytes) -> SpanContext | None:

@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mcp_extproc.contract import ERROR_HEADER, NAMESPACE, RECORD_KEY, TELEMETRY_NAMESPACE
 from mcp_extproc.mcp.trace_context import TRACEPARENT, TRACESTATE, SpanContext, context_of
 from mcp_extproc.telemetry import _pb as pb
-from mcp_extproc.telemetry.exchange import Exchange, Peer, reason_of
+from mcp_extproc.telemetry.exchange import MAX_DETAILS, Exchange, Peer, reason_of, times_at_server
 from mcp_extproc.telemetry.records import worker_note
 from mcp_extproc.telemetry.records.worker_note import Note
 
@@ -33,10 +33,6 @@ _METHODS: Final = {
 """envoy.config.core.v3.RequestMethod."""
 
 _VERSIONS: Final = {1: "1.0", 2: "1.1", 3: "2", 4: "3"}
-
-_MAX_DETAILS: Final = 256
-"""Characters of Envoy's details, which may quote what a server wrote."""
-
 
 Fields = Mapping[str, Value]
 
@@ -99,7 +95,7 @@ def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
         consent=consent,
         code=_number(facts, "error_code"),
         reason=_reason(reason, entry),
-        details=response.response_code_details[:_MAX_DETAILS] or None,
+        details=response.response_code_details[:MAX_DETAILS] or None,
         decided_by=kind.rule,
         arguments=told.arguments,
         has_another=kind.has_another(consent, reason),
@@ -141,10 +137,12 @@ def _reason(reason: str | None, entry: pb.HTTPAccessLogEntry) -> str | None:
 def _upstream(common: pb.AccessLogCommon) -> tuple[int, int] | None:
     if not common.HasField("time_to_first_upstream_tx_byte"):
         return None
-    begin = _nanoseconds(common.time_to_first_upstream_tx_byte)
-    # Without one the server never answered, or not to the end: that took until the end of all.
     ends = common.HasField("time_to_last_upstream_rx_byte")
-    return begin, max(begin, _nanoseconds(common.time_to_last_upstream_rx_byte if ends else common.duration))
+    return times_at_server(
+        _nanoseconds(common.time_to_first_upstream_tx_byte),
+        _nanoseconds(common.time_to_last_upstream_rx_byte) if ends else None,
+        _nanoseconds(common.duration),
+    )
 
 
 def _nanoseconds(duration: Duration | Timestamp) -> int:
