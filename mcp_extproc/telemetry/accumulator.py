@@ -23,7 +23,7 @@ from mcp_extproc.telemetry.instruments import (
 from mcp_extproc.telemetry.observer import Exchanged, Observer, Sent
 from mcp_extproc.telemetry.recordings import Labels, labels_of
 from mcp_extproc.telemetry.report import MAX_ITEMS, Count, Durations, Expired, Report, State
-from mcp_extproc.telemetry.spans import Kind, NewId, Shared, Span
+from mcp_extproc.telemetry.spans import Kind, NewId, Shared, Span, client_span
 from mcp_extproc.telemetry.totals import Distribution
 
 MAX_SPANS: Final = 4096
@@ -150,17 +150,8 @@ class Accumulator(Observer):
         if len(self._spans) >= MAX_SPANS:
             self._spans_lost += 1
             return
-        self._spans.append(
-            Span(
-                shared=Shared(name, Kind.CLIENT, tuple(attributes.items())),
-                context=parent.child(span),
-                parent=parent.span,
-                parent_is_remote=False,
-                link=None,
-                start=start,
-                end=max(start, end),
-            )
-        )
+        shared = Shared(name, Kind.CLIENT, tuple(attributes.items()))
+        self._spans.append(client_span(shared, parent, span, start, max(start, end), {}))
 
 
 def is_code(error_type: str) -> bool:

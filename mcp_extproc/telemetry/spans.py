@@ -131,7 +131,8 @@ def spans_of(exchange: Exchange, tracing: Tracing, new_id: NewId, shapes: Shapes
     own = _of_request(exchange)
     yield _server_span(exchange, ids, shapes.server, own)
     if shapes.client is not None and exchange.upstream is not None:
-        yield _client_span(exchange, exchange.upstream, ids, ids.onward or new_id(8), shapes.client, own)
+        start, end = (exchange.started + time for time in exchange.upstream)
+        yield client_span(shapes.client, ids.own, ids.onward or new_id(8), start, end, own)
 
 
 def _begun(exchange: Exchange, tracing: Tracing, new_id: NewId) -> RequestSpans:
@@ -154,18 +155,24 @@ def _server_span(exchange: Exchange, ids: RequestSpans, shared: Shared, own: Att
     )
 
 
-def _client_span(
-    exchange: Exchange, times: tuple[int, int], ids: RequestSpans, span: str, shared: Shared, own: Attributes
-) -> Span:
-    begin_at, end_at = times
+def client_span(shared: Shared, parent: SpanContext, id: str, start: int, end: int, own: Attributes) -> Span:
+    """A span of what was asked of a server, or of somebody else, for the sake of a request.
+
+    Args:
+        shared: with others.
+        parent: the request's own span.
+        id: of this one.
+        start, end: nanoseconds since the epoch.
+        own: further attributes.
+    """
     return Span(
         shared=shared,
-        context=ids.own.child(span),
-        parent=ids.own.span,
+        context=parent.child(id),
+        parent=parent.span,
         parent_is_remote=False,
         link=None,
-        start=exchange.started + begin_at,
-        end=exchange.started + end_at,
+        start=start,
+        end=end,
         own=own,
     )
 
