@@ -8,15 +8,13 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
+from mcp_extproc.telemetry import seen
 from mcp_extproc.telemetry.attributes import known_method
 from mcp_extproc.telemetry.exchange import Exchange, Verdict
-from mcp_extproc.telemetry.totals import Seen
+from mcp_extproc.telemetry.seen import Seen
 
 CALLS: Final = 500
 """Latest calls that are kept."""
-
-SEEN_SECONDS: Final = 300.0
-"""For which a session counts as there."""
 
 SLOT_SECONDS: Final = 2
 SLOTS: Final = 60
@@ -191,7 +189,7 @@ class Board:
         self._methods: _Latest[str, Tally] = _Latest(_MAX_RULES, tally)
         self._denials: _Latest[str, _Denials] = _Latest(_MAX_RULES, _Denials)
         self._sessions: _Latest[str, _Session] = _Latest(_MAX_NAMES, _Session)
-        self._seen = Seen(SEEN_SECONDS)
+        self._seen = Seen(seen.SECONDS)
         """Sessions that have not ended, also those that are shown no longer."""
 
     def take(self, exchange: Exchange) -> None:

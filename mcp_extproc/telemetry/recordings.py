@@ -56,9 +56,9 @@ def recordings_of(exchange: Exchange) -> Iterator[Recording]:
         yield Recording(instrument, labels, VALUES.get(instrument, one)(exchange))
 
 
-def kind_of(exchange: Exchange) -> tuple[object, ...]:
-    """What labels are made of, and what decides which values there are: exchanges of one kind have all that in common. Names
-    that strangers make up are not in it."""
+def series_key(exchange: Exchange) -> tuple[object, ...]:
+    """What labels are made of, and what decides which values there are: exchanges with the same one add to the same series. To
+    find out which those are takes ten times as long. Names that strangers make up are not in it."""
     outcome = None
     if exchange.reason is not None or exchange.code is not None or not 200 <= exchange.status < 400:
         outcome = (exchange.error_type, exchange.error_code, exchange.verdict, exchange.rule)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -194,34 +194,3 @@ class Totals:
                 return OTHER
             values.add(value)
         return value
-
-
-class Seen:
-    """Who was there lately.
-
-    Args:
-        seconds: how long ago that may be.
-        most: that are kept; beyond it the earliest are forgotten.
-    """
-
-    def __init__(self, seconds: float, most: int = 100_000) -> None:
-        self._seconds = seconds
-        self._most = most
-        self._last: OrderedDict[str, float] = OrderedDict()
-
-    def see(self, name: str, now: float) -> None:
-        """Somebody is there, at a time in seconds."""
-        self._last[name] = now
-        self._last.move_to_end(name)
-        if len(self._last) > self._most:
-            self._last.popitem(last=False)
-
-    def leave(self, name: str) -> None:
-        """Somebody is there no longer."""
-        self._last.pop(name, None)
-
-    def count(self, now: float) -> int:
-        """How many there were."""
-        while self._last and next(iter(self._last.values())) < now - self._seconds:
-            self._last.popitem(last=False)
-        return len(self._last)

@@ -112,6 +112,7 @@ OF_ONE = {
     "gateway/merge.py",  # one list
     "telemetry/collector/",  # of its process, which answers nobody
     "telemetry/records/line_reader.py",  # the same
+    "telemetry/seen.py",
     "telemetry/totals.py",
     "held.py HeldBytes._waiting",
     "upstreams/answers.py _Queue",

@@ -10,16 +10,15 @@ import msgspec
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.telemetry import attributes as names
-from mcp_extproc.telemetry import audit
+from mcp_extproc.telemetry import audit, seen
 from mcp_extproc.telemetry.attributes import HTTP_METHOD, HTTP_STATUS, of_operation
 from mcp_extproc.telemetry.exchange import Exchange
 from mcp_extproc.telemetry.instruments import BY_NAME, RECORDS, SESSION_DURATION, SESSIONS_EXPIRED, SESSIONS_SEEN
-from mcp_extproc.telemetry.recordings import VALUES, Recording, kind_of, labels_of, one, recordings_of
+from mcp_extproc.telemetry.recordings import VALUES, Recording, labels_of, one, recordings_of, series_key
 from mcp_extproc.telemetry.report import Expired, Report
+from mcp_extproc.telemetry.seen import Seen
 from mcp_extproc.telemetry.spans import NewId, Shapes, Span, Tracing, shapes_of, spans_of
-from mcp_extproc.telemetry.totals import Distribution, Family, Seen, Series, Totals, merged
-
-SEEN_SECONDS: Final = 300.0
+from mcp_extproc.telemetry.totals import Distribution, Family, Series, Totals, merged
 
 MAX_NAMES: Final = 100_000
 MAX_NAMES_BYTES: Final = 64 * MIB
@@ -92,7 +91,7 @@ class Intake:
         self._take_access = take_access
         self._show = show
         self._records: Series | None = None
-        self._seen = Seen(SEEN_SECONDS)
+        self._seen = Seen(seen.SECONDS)
         self._listed: Bounded[tuple[str, str], bool] = Bounded(MAX_NAMES, MAX_NAMES_BYTES)
         self._ended: Bounded[str, bool] = Bounded(MAX_ENDED, MAX_ENDED_BYTES)
         """Sessions whose end is counted."""
@@ -192,14 +191,14 @@ class Intake:
         ends = exchange.session_seconds is not None and exchange.session is not None
         if ends and not self._is_new_end(exchange.session or ""):
             exchange = msgspec.structs.replace(exchange, session_seconds=None)
-        kind = _key_of(exchange)
-        cells = self._cells.get(kind)
+        key = _cells_key(exchange)
+        cells = self._cells.get(key)
         if cells is None:
             cells = [
                 (totals.series(instrument, labels), VALUES.get(instrument, one))
                 for instrument, labels, _ in recordings_of(exchange)
             ]
-            self._cells.keep(kind, cells, size=_CELL_BYTES * (1 + len(cells)) + 4 * len(str(kind)))
+            self._cells.keep(key, cells, size=_CELL_BYTES * (1 + len(cells)) + 4 * len(str(key)))
         for series, value_of in cells:
             series.record(value_of(exchange))
         if exchange.session is not None:
@@ -218,10 +217,10 @@ class Intake:
         return merged([*self._totals.families(), *others])
 
 
-def _key_of(exchange: Exchange) -> tuple[object, ...]:
-    """Of the cells to which it adds."""
+def _cells_key(exchange: Exchange) -> tuple[object, ...]:
+    """Of the cells to which it adds: short where the number of its kind stands for most of :func:`series_key`."""
     if exchange.kind is None or exchange.session_seconds is not None:
-        return kind_of(exchange)
+        return series_key(exchange)
     client = exchange.client
     return exchange.kind, exchange.listed, None if client is None else client.port is None
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import msgspec
@@ -9,7 +12,7 @@ import pytest
 
 from mcp_extproc.telemetry.exchange import Peer
 from mcp_extproc.telemetry.instruments import ALL
-from mcp_extproc.telemetry.recordings import recordings_of
+from mcp_extproc.telemetry.recordings import Labels, recordings_of, series_key
 from tests.unit.telemetry.support import CALL
 
 OPERATION = {
@@ -92,3 +95,55 @@ def test_every_label_is_in_the_table() -> None:
     for name, (labels, _) in (recorded() | recorded(reason="denied")).items():
         assert set(labels) <= set(allowed[name])
     assert len(allowed) == len(ALL)
+
+
+OTHER_VALUES: Mapping[str, Sequence[Any]] = {
+    "http_method": ["GET", "DELETE"],
+    "http_version": ["2", None],
+    "status": [0, 202, 401, 503],
+    "client": [None, Peer("/run/a.sock"), Peer("10.9.9.9", 1)],
+    "upstream": [None],
+    "upstream_peer": [None, Peer("10.0.0.3", 8080), Peer("10.0.0.2", 1)],
+    "method": [None, "initialize", "prompts/get", "made/up", "__jsonrpc_response"],
+    "protocol_version": ["2025-06-18", None],
+    "endpoint": ["other", None],
+    "server": ["wiki", None],
+    "tool": ["sub", None],
+    "prompt": ["greet"],
+    "listed": [False],
+    "batch": [2],
+    "code": [-32602, -32000],
+    "reason": [
+        "server_error",
+        "tool_error",
+        "rate_limited",
+        "denied",
+        "consent_denied",
+        "consent_busy",
+        "unknown_tool",
+    ],
+    "details": ["local_rate_limited", "rbac_access_denied_matched_policy[p]", "via_upstream"],
+    "decided_by": ["r", "s"],
+    "has_another": [True],
+    "session_seconds": [1.5],
+}
+"""Of whatever labels may be made of."""
+
+
+def changed() -> Iterator[dict[str, Any]]:
+    """What differs from a call in three ways at most."""
+    each = [(name, value) for name, values in OTHER_VALUES.items() for value in values]
+    for count in range(4):
+        yield from (
+            dict(changes) for changes in combinations(each, count) if len({name for name, _ in changes}) == count
+        )
+
+
+def test_exchanges_with_the_same_key_add_to_the_same_series() -> None:
+    """Otherwise values of one would be added up where those of another are."""
+    found: defaultdict[object, set[frozenset[tuple[str, Labels]]]] = defaultdict(set)
+    for changes in changed():
+        exchange = msgspec.structs.replace(CALL, **{"listed": True, **changes})
+        found[series_key(exchange)].add(frozenset((one.instrument.name, one.labels) for one in recordings_of(exchange)))
+    assert len(found) > 1000
+    assert {key: series for key, series in found.items() if len(series) > 1} == {}

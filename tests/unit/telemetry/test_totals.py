@@ -15,7 +15,7 @@ from mcp_extproc.telemetry.instruments import (
     Instrument,
 )
 from mcp_extproc.telemetry.recordings import Recording
-from mcp_extproc.telemetry.totals import MAX_SERIES, MAX_VALUE_CHARACTERS, Family, Seen, Totals, merged
+from mcp_extproc.telemetry.totals import MAX_SERIES, MAX_VALUE_CHARACTERS, Family, Totals, merged
 
 
 def family(totals: Totals, instrument: Instrument) -> Family:
@@ -150,16 +150,6 @@ def test_a_long_value_is_cut() -> None:
     for _ in range(2):
         totals.add(tool("n" * 1024))
     assert tools(totals) == {"n" * MAX_VALUE_CHARACTERS + "…": 2}
-
-
-def test_who_was_seen() -> None:
-    seen = Seen(300, most=3)
-    for name, now in (("a", 0.0), ("b", 100.0), ("a", 200.0)):
-        seen.see(name, now)
-    assert [seen.count(now) for now in (200, 400, 401, 500, 501)] == [2, 2, 1, 1, 0]
-    for number in range(10):
-        seen.see(str(number), 600)
-    assert seen.count(600) == 3
 
 
 def test_what_several_say_of_a_metric_is_one_family() -> None:
