@@ -1,8 +1,8 @@
 """The collector, which makes spans, metrics and the audit of Envoy's records, and serves the status page: a process of its
 own, started when there is something to collect, or somebody looks at the page, and restarted.
 
-Nobody waits for it: while it is away, records are lost, and no call is harmed. It is told what to do over a pipe, and ends
-when the pipe does.
+Nobody waits for it: while it is away, records wait in their pipe (:mod:`.records_pipe`), or are lost where Envoy sends them as
+messages, and no call is harmed. It is told what to do on its standard input, and ends when that does.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Structured logs and counters."""
+"""The log, and what others are told of requests: traces, metrics and the audit."""

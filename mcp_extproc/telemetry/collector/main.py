@@ -175,39 +175,14 @@ class Collector:
             OSError: another address is taken.
         """
         spec = self._spec
-        if isinstance(self._address, PipeAddress):
-            self._received = Received(received_file(self._address.path))
-        elif spec.admin is not None:
-            self._received = Received(received_file(spec.admin))
-        if spec.admin is not None and self._received is not None and spec.measures:
-            self._envoy = Envoy(spec.admin, self._received)
-        if spec.audit_file is not None:
-            self._file = AuditFile(Path(spec.audit_file.path), spec.audit_file.rotate_bytes, spec.audit_file.keep)
-            self._file.open()
-        if spec.audit is not None:
-            self._audit = self._sender(spec.audit, transport.LOGS)
-        self._intake = Intake(
-            Tracing(spec.ratio, spec.parent_based),
-            secrets.token_hex,
-            take_span=self._span_sender(spec.traces),
-            totals=Totals(spec.label_values) if spec.measures else None,
-            take_lines=None if self._file is None else self._write,
-            take_audit=None if self._audit is None else _takes_events(self._audit),
-            take_access=None if spec.logs is None else _takes_events(self._sender(spec.logs, transport.LOGS)),
-            show=None if self._page is None else self._page.show,
-        )
+        self._know_envoy()
+        self._intake = self._made_intake()
         self._tasks = [asyncio.create_task(sender.run()) for sender in self._senders]
         if spec.metrics is not None:
             self._send_metrics = self._metrics_sender(spec.metrics)
             self._tasks.append(asyncio.create_task(self._send_regularly(self._send_metrics)))
         if spec.metrics_address is not None:
-            address = parse_address(spec.metrics_address)
-            assert isinstance(address, TcpAddress)
-            self._scrape = Scrape(address, self._all_metrics)
-            port = await self._scrape.start()
-            # A port that nobody has chosen has to be told of, also at a terminal.
-            level = logging.INFO if address.port else logging.WARNING
-            log.event(_LOG, level, "metrics_served", {"address": str(TcpAddress(address.host, port))})
+            await self._serve_metrics(spec.metrics_address)
         if reports is not None:
             self.workers.listen(reports)
         self._stop_reading = await self._read()
@@ -237,6 +212,34 @@ class Collector:
             self._file.close()
         if isinstance(self._address, UnixAddress):
             Path(self._address.path).unlink(missing_ok=True)
+
+    def _know_envoy(self) -> None:
+        """How many of its records are lost, where it is ours, and its own metrics."""
+        admin = self._spec.admin
+        beside = self._address.path if isinstance(self._address, PipeAddress) else admin
+        if beside is not None:
+            self._received = Received(received_file(beside))
+        if admin is not None and self._received is not None and self._spec.measures:
+            self._envoy = Envoy(admin, self._received)
+
+    def _made_intake(self) -> Intake:
+        """What takes records, with whatever takes what is made of them."""
+        spec = self._spec
+        if spec.audit_file is not None:
+            self._file = AuditFile(Path(spec.audit_file.path), spec.audit_file.rotate_bytes, spec.audit_file.keep)
+            self._file.open()
+        if spec.audit is not None:
+            self._audit = self._sender(spec.audit, transport.LOGS)
+        return Intake(
+            Tracing(spec.ratio, spec.parent_based),
+            secrets.token_hex,
+            take_span=self._span_sender(spec.traces),
+            totals=Totals(spec.label_values) if spec.measures else None,
+            take_lines=None if self._file is None else self._write,
+            take_audit=None if self._audit is None else _takes_events(self._audit),
+            take_access=None if spec.logs is None else _takes_events(self._sender(spec.logs, transport.LOGS)),
+            show=None if self._page is None else self._page.show,
+        )
 
     async def _read(self) -> Callable[[], Awaitable[object]]:
         """Have records come. Returns what ends that."""
@@ -292,6 +295,15 @@ class Collector:
         self._had_problem = problem is not None
 
     # -- Metrics ----------------------------------------------------------------------------------------------------------
+
+    async def _serve_metrics(self, at: str) -> None:
+        address = parse_address(at)
+        assert isinstance(address, TcpAddress)
+        self._scrape = Scrape(address, self._all_metrics)
+        port = await self._scrape.start()
+        # A port that nobody has chosen has to be told of, also at a terminal.
+        level = logging.INFO if address.port else logging.WARNING
+        log.event(_LOG, level, "metrics_served", {"address": str(TcpAddress(address.host, port))})
 
     async def _all_metrics(self) -> bytes:
         """As Prometheus reads them: ours, and Envoy's where it is ours. They are made once for all who ask meanwhile, or soon

@@ -13,9 +13,9 @@ _RECEIVED, _TAKEN, _DROPPED = range(3)
 """Places of the numbers: records that came; lines that were taken out of the pipe, and those that nobody read."""
 
 
-def received_file(admin: str) -> Path:
-    """The file of an Envoy of ours, beside the socket of its admin interface, and the pipe of its records."""
-    return Path(admin).with_name("records")
+def received_file(beside: str) -> Path:
+    """The file of an Envoy of ours, beside the pipe of its records, and the socket of its admin interface."""
+    return Path(beside).with_name("records")
 
 
 class Received:

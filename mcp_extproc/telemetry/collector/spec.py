@@ -78,7 +78,7 @@ class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """All that a collector does. ``None`` is off.
 
     Attributes:
-        listen: the address to which Envoy sends.
+        listen: the address to which Envoy sends, or the named pipe into which it writes.
         tls: with which it sends there; ``None`` for plaintext.
         resource: attributes of the resource.
         ratio, parent_based: how requests are sampled that no worker saw.
