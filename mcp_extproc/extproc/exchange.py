@@ -88,8 +88,21 @@ class Exchange:
     """
 
     __slots__ = (
-        "_begun", "_body", "_brings_response", "_decided", "_detail", "_endpoint", "_has_body", "_head", "_is_over",
-        "_processor", "_repairing", "_response", "_told", "_told_visit", "_visit",
+        "_begun",
+        "_body",
+        "_brings_response",
+        "_decided",
+        "_detail",
+        "_endpoint",
+        "_has_body",
+        "_head",
+        "_is_over",
+        "_processor",
+        "_proof",
+        "_repairing",
+        "_response",
+        "_told_visit",
+        "_visit",
     )  # fmt: skip
 
     def __init__(self, processor: Shared, detail: Detail, visit: Visit = Visit.ONLY, endpoint: str | None = "") -> None:
@@ -97,7 +110,7 @@ class Exchange:
         self._endpoint = endpoint
         self._detail = detail
         self._head: RequestHead | None = None
-        self._told = NOBODY
+        self._proof = NOBODY
         self._told_visit = self._visit = visit
         self._body: bytes | None = None
         self._has_body = True
@@ -135,10 +148,10 @@ class Exchange:
         if self._processor.identification.reads:
             raw, metadata = messages.without_metadata(raw)
             if self._head is None:
-                self._told = self._processor.identification.of(metadata, self._endpoint)
+                self._proof = self._processor.identification.of(metadata, self._endpoint)
         if self._head is None:
             known = None if self._decided else self._processor.known_heads.get(raw)
-            if known is not None and known.is_of(self._told, self._told_visit, self._endpoint):
+            if known is not None and known.is_of(self._proof, self._told_visit, self._endpoint):
                 self._head, _, _, self._visit, self._brings_response, answers = known
                 return answers
         elif self._response is not None:
@@ -197,7 +210,7 @@ class Exchange:
         route = messages.route_name(message)
         self._visit = _visit_of(route, self._told_visit)
         is_judged, awaits_policies = self._visit is Visit.SECOND, self._visit is Visit.EARLY
-        claims = messages.request_header(headers, CLAIMS_HEADER) if self._told.has_claims else None
+        claims = messages.request_header(headers, CLAIMS_HEADER) if self._proof.trusts_claims else None
         self._head = head = messages.read_head(
             headers,
             self._principal(claims),
@@ -219,7 +232,7 @@ class Exchange:
         if isinstance(decision, NeedBody):
             if not headers.end_of_stream:
                 answers = [messages.ASK_FOR_BODY] if self._visit is Visit.FIRST else []
-                known = KnownHead(head, self._told, self._told_visit, self._visit, self._brings_response, answers)
+                known = KnownHead(head, self._proof, self._told_visit, self._visit, self._brings_response, answers)
                 remember(self._processor.known_heads, raw, known)
                 return answers
             decision = self._decision(head, b"")
@@ -227,8 +240,8 @@ class Exchange:
 
     def _principal(self, claims: str | None) -> Principal:
         if claims is None:
-            return self._told.principal
-        return self._processor.identification.with_claims(self._told.principal, claims, self._endpoint)
+            return self._proof.principal
+        return self._processor.identification.with_claims(self._proof.principal, claims, self._endpoint)
 
     def _on_answer_of_envoy(self) -> list[bytes]:
         """A filter in front has answered: the request never came here."""

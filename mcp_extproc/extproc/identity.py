@@ -76,7 +76,7 @@ class Identification:
         self._known: Bounded[bytes, _Verified] = Bounded(MAX_KNOWN, _MAX_KNOWN_BYTES)
         self._known_tokens: Bounded[str, _Claims] = Bounded(MAX_KNOWN, _MAX_KNOWN_BYTES)
 
-    def of(self, raw: bytes, endpoint: str | None) -> Told:
+    def of(self, raw: bytes, endpoint: str | None) -> Proof:
         """What filters wrote about a request, as an endpoint believes it: by its own methods. The same value for the same
         content.
 
@@ -125,19 +125,19 @@ class Identification:
         return principal if found == ANONYMOUS else found
 
 
-class Told:
-    """What metadata tells of a request."""
+class Proof:
+    """What metadata proves of who sent a request."""
 
-    __slots__ = ("has_claims", "principal")
+    __slots__ = ("principal", "trusts_claims")
 
-    def __init__(self, principal: Principal, *, has_claims: bool) -> None:
+    def __init__(self, principal: Principal, *, trusts_claims: bool) -> None:
         self.principal = principal
         """Who sent it, as far as no claims in a header say it."""
-        self.has_claims = has_claims
-        """Whether only Envoy's filter can have written that header."""
+        self.trusts_claims = trusts_claims
+        """Whether only Envoy's filter can have written that header: otherwise it is a client's, and says nothing."""
 
 
-NOBODY: Final = Told(ANONYMOUS, has_claims=False)
+NOBODY: Final = Proof(ANONYMOUS, trusts_claims=False)
 
 
 class _Verified:
@@ -147,14 +147,14 @@ class _Verified:
 
     def __init__(self, metadata: Any) -> None:
         self._metadata = metadata
-        self._found: dict[_Methods, Told] = {}
+        self._found: dict[_Methods, Proof] = {}
 
-    def by(self, methods: _Methods) -> Told:
-        told = self._found.get(methods)
-        if told is None:
-            has_claims = _at(self._metadata, (PRINCIPAL_NAMESPACE, CLAIMS_SOURCE)) is not None
-            told = self._found[methods] = Told(methods.read(self._metadata), has_claims=has_claims)
-        return told
+    def by(self, methods: _Methods) -> Proof:
+        proof = self._found.get(methods)
+        if proof is None:
+            trusts_claims = _at(self._metadata, (PRINCIPAL_NAMESPACE, CLAIMS_SOURCE)) is not None
+            proof = self._found[methods] = Proof(methods.read(self._metadata), trusts_claims=trusts_claims)
+        return proof
 
 
 class _Claims:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.extproc.detail import Details
-from mcp_extproc.extproc.identity import Identification, Told
+from mcp_extproc.extproc.identity import Identification, Proof
 from mcp_extproc.extproc.recorder import Recorder
 from mcp_extproc.gateway.decision import NeedSession, NeedToken, Reply, Stream
 from mcp_extproc.gateway.dispatch import Gateway
@@ -47,7 +47,7 @@ class KnownHead(NamedTuple):
     """What was made of a request's head."""
 
     head: RequestHead
-    told: Told
+    proof: Proof
     """Who sent it, as far as metadata tells."""
     told_visit: Visit
     """What the stream itself said of it. So is the endpoint in :attr:`head`."""
@@ -56,9 +56,9 @@ class KnownHead(NamedTuple):
     """Whether the response comes along on the stream."""
     answers: list[bytes]
 
-    def is_of(self, told: Told, told_visit: Visit, endpoint: str | None) -> bool:
+    def is_of(self, proof: Proof, told_visit: Visit, endpoint: str | None) -> bool:
         """Whether it is what the same bytes mean here."""
-        return self.told is told and self.told_visit is told_visit and self.head.endpoint == endpoint
+        return self.proof is proof and self.told_visit is told_visit and self.head.endpoint == endpoint
 
 
 class Upstreams(Protocol):

@@ -124,7 +124,7 @@ def test_a_header_is_believed_where_envoy_says_that_no_client_wrote_it() -> None
     config = {"servers": {"a": {"url": "http://127.0.0.1:1"}}, "authentication": OAUTH}
     who = Identification(GatewayConfig.model_validate(config))
     said = message({"mcp_principal": {"claims": "1"}})
-    assert who.of(said, "").has_claims
+    assert who.of(said, "").trusts_claims
     assert who.of(said, "") is who.of(said, "")
     others: list[Any] = [
         {},
@@ -133,8 +133,8 @@ def test_a_header_is_believed_where_envoy_says_that_no_client_wrote_it() -> None
         {JWT: {"claims": "1", "payload": CLAIMS}},
     ]
     for other in others:
-        assert not who.of(message(other), "").has_claims
-    assert not who.of(said, None).has_claims
+        assert not who.of(message(other), "").trusts_claims
+    assert not who.of(said, None).trusts_claims
 
 
 def test_without_authentication_nobody_looks() -> None:
