@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import select
 import stat
 import struct
 import termios
@@ -34,7 +35,7 @@ _CHUNK_BYTES: Final = 1 << 20
 _PAUSE_SECONDS: Final = 0.02
 """For Envoy to write what has waited."""
 _QUIET: Final = 10
-"""Pauses in which nothing more came."""
+"""Pauses in a row after which it was not full."""
 _NUMBER: Final = struct.Struct("i")
 
 _LOG = log.logger("collector")
@@ -67,6 +68,8 @@ class RecordsPipe:
         with contextlib.suppress(OSError):  # a smaller one will do
             fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._room = fcntl.fcntl(self._descriptor, fcntl.F_GETPIPE_SZ)
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLOUT)
         self._received = Received(received or received_file(address.path))
         self._tasks = Tasks(_LOG)
 
@@ -91,21 +94,22 @@ class RecordsPipe:
 
     @property
     def _is_full(self) -> bool:
-        """Nearly: whatever is written at once has room in a quarter."""
+        """Nearly: whatever is written at once has room in a quarter. Or it has no page left, of which small writes may take
+        one each, so that half of its bytes fill it."""
         [held] = _NUMBER.unpack(fcntl.ioctl(self._descriptor, termios.FIONREAD, _NUMBER.pack(0)))
-        return bool(held >= self._room * 3 // 4)
+        return bool(held >= self._room * 3 // 4) or not self._poll.poll(0)
 
     async def _drop(self) -> int:
-        """Until nothing more comes."""
+        """Until nothing waits for room any more. What has room stays: whoever reads again by then shall have it whole."""
         dropped = quiet = 0
         while quiet < _QUIET:
-            try:
-                lines = os.read(self._descriptor, _CHUNK_BYTES).count(b"\n")
-            except BlockingIOError:
-                quiet += 1
-            else:
+            if self._is_full:
                 quiet = 0
-                dropped += lines
-                self._received.drop(lines)
+                with contextlib.suppress(BlockingIOError):  # somebody was faster
+                    lines = os.read(self._descriptor, _CHUNK_BYTES).count(b"\n")
+                    dropped += lines
+                    self._received.drop(lines)
+            else:
+                quiet += 1
             await asyncio.sleep(_PAUSE_SECONDS)
         return dropped

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
@@ -273,6 +274,39 @@ async def test_no_call_is_harmed_while_the_collector_is_away(
         await eventually(
             lambda: _accounted_for(address, file), "each request is there or lost", until=lambda count: count == 22
         )
+
+
+async def test_what_nobody_reads_holds_nobody_up(
+    start_own: StartGateway, alpha: ScriptedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More than the pipe holds while the collector hangs: clients and Envoy's end wait for none of it, and each is counted."""
+    file = tmp_path / "audit.jsonl"
+    audit = {"file": str(file), "arguments": "redacted"}
+    address = f"127.0.0.1:{free_port()}"
+    telemetry = {"metrics": {"address": address}}
+    arguments = {f"{number:03d}{'x' * 70}": 1 for number in range(20)}  # a long record: few of them fill the pipe
+    async with start_own({"alpha": alpha.url}, audit=audit, telemetry=telemetry) as gateway:
+        session = await gateway.initialize()
+        await eventually(lambda: lines(file), "its line")
+        hangs = gateway.local.pids["collector"]
+        os.kill(hangs, signal.SIGSTOP)
+        for _ in range(20):
+            answers = await asyncio.gather(*(gateway.call(session, "alpha__echo", arguments) for _ in range(40)))
+            assert all(answer.result for answer in answers)
+        envoy = gateway.local._envoy
+        await eventually(lambda: "records_thrown_away" in caplog.text, "what does not fit is thrown away")
+        os.kill(hangs, signal.SIGKILL)
+        another = await eventually(
+            lambda: gateway.local.pids.get("collector"), "another collector", until=lambda pid: pid not in (None, hangs)
+        )
+        await eventually(
+            lambda: _accounted_for(address, file), "each request is there or lost", until=lambda count: count == 801
+        )
+        os.kill(another, signal.SIGSTOP)
+        await asyncio.gather(*(gateway.call(session, "alpha__echo", arguments) for _ in range(600)))
+        began = time.monotonic()
+    assert time.monotonic() - began < 25
+    assert envoy is not None and envoy.returncode == 0, "it has ended by itself"
 
 
 async def _accounted_for(address: str, file: Path) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -38,6 +39,9 @@ async def test_what_is_none_is_not_taken(tmp_path: Path) -> None:
         RecordsPipe(PipeAddress(str(tmp_path / "link")))
 
 
+LINE = b"x" * 99 + b"\n"
+
+
 async def test_what_nobody_reads_is_thrown_away_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -47,14 +51,56 @@ async def test_what_nobody_reads_is_thrown_away_and_counted(
     pipe = RecordsPipe(PipeAddress(str(path)))
     pipe.watch()
     writer = os.open(path, os.O_RDWR)
-    line = b"x" * 99 + b"\n"
-    written = asyncio.create_task(asyncio.to_thread(os.write, writer, line * 30_000))
+    written = asyncio.create_task(asyncio.to_thread(os.write, writer, LINE * 30_000))
     assert await asyncio.wait_for(written, 10) == 3_000_000, "more than a pipe holds"
     counts = Received(tmp_path / "records")
     await eventually(lambda: "records_thrown_away" in caplog.text, "it is said")
-    assert counts.lost == 30_000
-    os.write(writer, line)
-    await asyncio.sleep(0.1)  # many looks
-    assert os.read(writer, 1000) == line
-    os.close(writer)
     await pipe.close()
+    os.write(writer, LINE)
+    left = os.read(writer, records_pipe.PIPE_BYTES).count(b"\n") - 1
+    assert counts.lost + left == 30_000
+    assert left < records_pipe.PIPE_BYTES * 3 // 4 // len(LINE)
+    os.close(writer)
+
+
+async def test_small_writes_fill_it_with_half_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a page where it does not fit into the one before."""
+    monkeypatch.setattr(records_pipe, "LOOK_SECONDS", 0.01)
+    path = tmp_path / "records.pipe"
+    pipe = RecordsPipe(PipeAddress(str(path)))
+    writer = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    held = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            held += os.write(writer, LINE * 21)
+    assert held < records_pipe.PIPE_BYTES * 3 // 4
+    pipe.watch()
+    await eventually(lambda: Received(tmp_path / "records").lost, "it is thrown away", until=lambda lost: lost > 0)
+    await pipe.close()
+    os.close(writer)
+
+
+async def test_who_reads_again_loses_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However much goes on to be written: it is not taken away from somebody who reads."""
+    monkeypatch.setattr(records_pipe, "LOOK_SECONDS", 0.01)
+    path = tmp_path / "records.pipe"
+    pipe = RecordsPipe(PipeAddress(str(path)))
+    writer = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    os.write(writer, LINE * 10_000)
+    counts = Received(tmp_path / "records")
+    pipe.watch()
+    await eventually(lambda: counts.lost, "it is thrown away", until=lambda lost: lost == 10_000)
+
+    async def flow() -> None:
+        while True:
+            os.write(writer, LINE)
+            await asyncio.sleep(0.01)
+
+    flowing = asyncio.create_task(flow())
+    await eventually(lambda: "records_thrown_away" in caplog.text, "it has an end while more comes")
+    assert counts.lost == 10_000
+    flowing.cancel()
+    await pipe.close()
+    os.close(writer)
