@@ -183,12 +183,13 @@ def _decoded(text: str) -> dict[str, Any]:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         claims = _JSON.decode(raw)
         json.loads(raw, object_pairs_hook=_check_unique)
-    except (binascii.Error, ValueError, RecursionError):
+        told = {name: _in_metadata(value) for name, value in claims.items()}
+    except (binascii.Error, ValueError, OverflowError, RecursionError):
         raise messages.Unreadable("no claims") from None
     for name in SPACE_DELIMITED:
-        if isinstance(value := claims.get(name), str):
-            claims[name] = [item for item in value.split(" ") if item]
-    return {name: _in_metadata(value) for name, value in claims.items()}
+        if isinstance(value := told.get(name), str):
+            told[name] = [item for item in value.split(" ") if item]
+    return told
 
 
 def _check_unique(members: list[tuple[str, object]]) -> None:
