@@ -18,7 +18,17 @@ from urllib.parse import unquote, urlsplit
 
 from mcp_extproc.config.base import Model
 from mcp_extproc.config.config_error import ConfigError, PlacedError
-from mcp_extproc.config.telemetry import Audit, Metrics, Otlp, Protocol, Telemetry, Traces, base_endpoint, endpoint
+from mcp_extproc.config.telemetry import (
+    Audit,
+    Metrics,
+    Otlp,
+    Protocol,
+    Telemetry,
+    Traces,
+    base_endpoint,
+    endpoint,
+    tcp_address,
+)
 from mcp_extproc.config.text_file import text_in
 from mcp_extproc.config.values import is_header_name
 
@@ -90,7 +100,7 @@ def exports(telemetry: Telemetry, audit: Audit | None, environ: Mapping[str, str
     Raises:
         ValueError: a variable can't be used; it names it, and does not repeat its value.
     """
-    variables = _Variables({} if _is_true(environ.get("OTEL_SDK_DISABLED")) else environ)
+    variables = _variables(environ)
     metrics = None if telemetry.metrics is None else telemetry.metrics.otlp
     logs = None if telemetry.logs is None else telemetry.logs.otlp
     audited = None if audit is None else audit.otlp
@@ -115,9 +125,14 @@ def filled_in(telemetry: Telemetry, environ: Mapping[str, str]) -> Telemetry:
     if on.traces is not None:
         sampled = {"sample": on.sampler.ratio, "parent_based": on.sampler.parent_based}
         found["traces"] = (telemetry.traces or Traces()).model_copy(update=sampled)
-    metrics = telemetry.metrics or Metrics()
-    if on.metrics is not None and metrics.otlp is None:
-        found["metrics"] = metrics.model_copy(update={"otlp": Otlp()})
+    metrics: dict[str, object] = {}
+    if on.metrics is not None and (telemetry.metrics is None or telemetry.metrics.otlp is None):
+        metrics["otlp"] = Otlp()
+    address = _scraped_at(_variables(environ))
+    if address is not None and (telemetry.metrics is None or telemetry.metrics.address is None):
+        metrics["address"] = address
+    if metrics:
+        found["metrics"] = (telemetry.metrics or Metrics()).model_copy(update=metrics)
     return telemetry.model_copy(update=found) if found else telemetry
 
 
@@ -153,6 +168,10 @@ class _Variables:
             yield unquote(key.strip()), unquote(value.strip())
 
 
+def _variables(environ: Mapping[str, str]) -> _Variables:
+    return _Variables({} if _is_true(environ.get("OTEL_SDK_DISABLED")) else environ)
+
+
 def _is_true(value: str | None) -> bool:
     return (value or "").strip().lower() == "true"
 
@@ -172,6 +191,20 @@ def _otlp_metrics(section: Otlp | None, variables: _Variables) -> Otlp | None:
     """The general endpoint alone turns on traces only: who reads metrics with Prometheus would send them twice."""
     asked = variables.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or "otlp" in variables.words("OTEL_METRICS_EXPORTER")
     return section or (Otlp() if asked else None)
+
+
+def _scraped_at(variables: _Variables) -> str | None:
+    """Where Prometheus finds metrics (specification, "Prometheus Exporter")."""
+    if "prometheus" not in variables.words("OTEL_METRICS_EXPORTER"):
+        return None
+    host = variables.get("OTEL_EXPORTER_PROMETHEUS_HOST") or "127.0.0.1"
+    port = variables.get("OTEL_EXPORTER_PROMETHEUS_PORT") or "9464"
+    try:
+        return tcp_address(f"[{host}]:{port}" if ":" in host and "[" not in host else f"{host}:{port}")
+    except ValueError:
+        raise ValueError(
+            "OTEL_EXPORTER_PROMETHEUS_HOST and OTEL_EXPORTER_PROMETHEUS_PORT: expected an address and a port"
+        ) from None
 
 
 def _export(place: str, signal: Signal, section: Otlp | None, variables: _Variables) -> Export | None:

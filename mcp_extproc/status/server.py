@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from mcp_extproc.mcp import transport
 from mcp_extproc.status.board import CALLS, Board
 from mcp_extproc.status.guard import guarded, with_headers
 from mcp_extproc.status.known import UNWATCHED, WATCHED, Known
@@ -207,7 +208,8 @@ class StatusPage:
         """What it shows, as it changes (server-sent events)."""
         if self._watchers >= MAX_WATCHERS:
             raise web.HTTPServiceUnavailable(text=f"{MAX_WATCHERS} others look at the page already.\n")
-        response = web.StreamResponse(headers={"content-type": "text/event-stream", "cache-control": "no-store"})
+        headers = dict([("content-type", transport.SSE), ("cache-control", "no-store"), transport.UNBUFFERED])
+        response = web.StreamResponse(headers=headers)
         self._watchers += 1
         self._changed.set()
         try:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mcp_extproc.config import loads
 from mcp_extproc.config.otel_variables import Export, Exports, Sampler, exports, filled_in
 from mcp_extproc.config.telemetry import Audit, Otlp, Telemetry
 from tests.support.tls import Authority
@@ -209,6 +210,38 @@ def test_sections_that_variables_turn_on() -> None:
     )
     assert both.metrics is not None
     assert (both.metrics.label_values, both.metrics.otlp) == (3, Otlp())
+
+
+@pytest.mark.parametrize(
+    ("environ", "address"),
+    [
+        ({}, "127.0.0.1:9464"),
+        ({"OTEL_EXPORTER_PROMETHEUS_HOST": "0.0.0.0", "OTEL_EXPORTER_PROMETHEUS_PORT": "9999"}, "0.0.0.0:9999"),
+        ({"OTEL_EXPORTER_PROMETHEUS_HOST": "::1"}, "[::1]:9464"),
+        ({"OTEL_EXPORTER_PROMETHEUS_HOST": "localhost"}, "localhost:9464"),
+    ],
+)
+def test_metrics_for_prometheus_by_variables(environ: Mapping[str, str], address: str) -> None:
+    """The formats of others have no keys for it."""
+    environ = {"OTEL_METRICS_EXPORTER": "prometheus", **environ}
+    in_json = loads('{"mcpServers": {"a": {"url": "http://a"}}}', "mcp.json", environ).config
+    for found in (filled_in(Telemetry(), environ), in_json.telemetry):
+        assert found.metrics is not None
+        assert (found.metrics.address, found.metrics.otlp) == (address, None)
+    both = filled_in(Telemetry(), {**environ, **ENDPOINT, "OTEL_METRICS_EXPORTER": "otlp,prometheus"})
+    assert both.metrics is not None
+    assert (both.metrics.address, both.metrics.otlp) == (address, Otlp())
+    kept = filled_in(Telemetry.model_validate({"metrics": {"address": "127.0.0.1:1"}}), environ)
+    assert kept.metrics is not None
+    assert kept.metrics.address == "127.0.0.1:1"
+    assert filled_in(Telemetry(), {**environ, "OTEL_SDK_DISABLED": "true"}).metrics is None
+
+
+def test_an_address_for_prometheus_that_is_none() -> None:
+    environ = {"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": "hunter2"}
+    with pytest.raises(ValueError, match="OTEL_EXPORTER_PROMETHEUS_PORT: expected") as caught:
+        filled_in(Telemetry(), environ)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_configuration_has_them() -> None:

@@ -121,6 +121,7 @@ async def test_what_it_streams() -> None:
         served.page.learn(msgspec.json.encode(known()))
         served.page.show(CALL)
         async with served.http.get(f"{served.url}/events") as response:
+            assert response.headers["x-accel-buffering"] == "no"  # nginx in front would keep the end of each burst
             found = await events(response, "calls")
             assert [name for name, _ in found] == ["known", "begin", "state", "calls"]
             assert found[0][1]["file"] == "gateway.yaml"
