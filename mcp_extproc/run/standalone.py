@@ -111,21 +111,7 @@ class StandaloneGateway:
         """Of the workers. A nursery has not the secret, so it comes later."""
         self._starter = Nurseries(self._environment)
         self._reports = ReportChannel()
-        self._workers = Supervisor(
-            served,
-            [
-                "--upstreams",
-                str(self.layout.upstreams),
-                "--batches",
-                str(self.layout.batches),
-                "--drain-seconds",
-                f"{leaving_seconds:g}",
-            ],
-            self.layout.extproc,
-            self._starter,
-            self._reports,
-            inherits=os.environ.get(TRANSPORT_VARIABLE) != "grpcio",
-        )
+        self._workers = self._supervisor(served, leaving_seconds)
         self._bridge = Bridge(self.layout, source.folder)
         self._issuers = AuthorizationServers(self.layout.keys)
         self._page = Page(self.layout.upstreams, self._as_it_is)
@@ -144,6 +130,22 @@ class StandaloneGateway:
         )
         self.port = served.config.listen.port
         """The TCP port for clients; known once started."""
+
+    def _supervisor(self, served: Loaded, leaving_seconds: float) -> Supervisor:
+        """Of the workers."""
+        options = {
+            "--upstreams": str(self.layout.upstreams),
+            "--batches": str(self.layout.batches),
+            "--drain-seconds": f"{leaving_seconds:g}",
+        }
+        return Supervisor(
+            served,
+            [word for option in options.items() for word in option],
+            self.layout.extproc,
+            self._starter,
+            self._reports,
+            inherits=os.environ.get(TRANSPORT_VARIABLE) != "grpcio",
+        )
 
     @property
     def url(self) -> str:

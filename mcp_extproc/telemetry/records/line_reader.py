@@ -103,7 +103,7 @@ class LineReader:
             status=int(status or 0),
             upstream_peer=_peer(peer.encode("latin-1")),
             method=told.method,
-            protocol_version=told.version,
+            protocol_version=told.protocol_version,
             endpoint=told.endpoint,
             server=told.server,
             tool=told.tool,

@@ -81,7 +81,7 @@ def exchange(entry: pb.HTTPAccessLogEntry) -> Exchange:
         method=kind.method,
         id=told.id,
         session=who.session,
-        protocol_version=kind.version,
+        protocol_version=kind.protocol_version,
         principal=who.principal,
         issuer=who.issuer,
         endpoint=kind.endpoint,

@@ -39,7 +39,7 @@ class Kind(msgspec.Struct, frozen=True, array_like=True):
         server: the server of a call.
         tool, prompt: the name there.
         endpoint: the virtual server.
-        version: of the session's protocol.
+        protocol_version: of the session.
         is_listed: whether the server lists that name.
         rule: that decided.
         passed_on: when it passes Envoy once more: :data:`ONCE_CONSENTED`, :data:`ONCE_MORE`.
@@ -51,7 +51,7 @@ class Kind(msgspec.Struct, frozen=True, array_like=True):
     tool: str | None = None
     prompt: str | None = None
     endpoint: str | None = None
-    version: str | None = None
+    protocol_version: str | None = None
     is_listed: bool = False
     rule: str | None = None
     passed_on: str | None = None

@@ -88,10 +88,10 @@ def note_of(facts: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> 
             :data:`SPANS`.
     """
     told: dict[str, Any] = {"spans": SPANS} if more is None else dict(more)
-    names = ("method", "server", "tool", "prompt", "endpoint", "batch")
+    names = ("method", "server", "tool", "prompt", "endpoint", "protocol_version", "batch")
     shared: dict[str, Any] = {name: facts[name] for name in names if name in facts}
     shared |= {name: told[name] for name in ("rule", "passed_on", "is_listed") if name in told}
-    kind = worker_note.Kind(version=facts.get("protocol_version"), **shared)
+    kind = worker_note.Kind(**shared)
     spans, params = told.get("spans"), facts.get("params", {})
     asked_for = None if "tool" in facts or "prompt" in facts else params.get("name")
     state = "" if spans is None else spans.own.state
