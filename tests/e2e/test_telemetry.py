@@ -302,6 +302,7 @@ async def test_what_nobody_reads_holds_nobody_up(
         await eventually(
             lambda: _accounted_for(address, file), "each request is there or lost", until=lambda count: count == 801
         )
+        assert another is not None
         os.kill(another, signal.SIGSTOP)
         await asyncio.gather(*(gateway.call(session, "alpha__echo", arguments) for _ in range(600)))
         began = time.monotonic()
