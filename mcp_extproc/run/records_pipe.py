@@ -46,13 +46,12 @@ class RecordsPipe:
 
     Args:
         address: where it is made, readable by its owner only.
-        received: file with what has come (:class:`Received`); by default beside the pipe.
 
     Raises:
         OSError: it can't be made.
     """
 
-    def __init__(self, address: PipeAddress, received: Path | None = None) -> None:
+    def __init__(self, address: PipeAddress) -> None:
         path = Path(address.path)
         with contextlib.suppress(FileExistsError):
             os.mkfifo(path, 0o600)
@@ -70,7 +69,7 @@ class RecordsPipe:
         self._room = fcntl.fcntl(self._descriptor, fcntl.F_GETPIPE_SZ)
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLOUT)
-        self._received = Received(received or received_file(address.path))
+        self._received = Received(received_file(address.path))
         self._tasks = Tasks(_LOG)
 
     def watch(self) -> None:
