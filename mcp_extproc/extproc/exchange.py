@@ -49,6 +49,7 @@ from mcp_extproc.gateway.principal import Principal
 from mcp_extproc.gateway.relay.awaited import Awaited
 from mcp_extproc.gateway.request import RequestHead, context_of
 from mcp_extproc.mcp import envelope
+from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.tasks import in_slices
 from mcp_extproc.telemetry import log
 
@@ -255,10 +256,19 @@ class Exchange:
         self._body = body
         if self._processor.recorder is not None:
             self._begun = self._processor.recorder.begin(self._head, body)
-            self._head = self._begun.head
         if len(body) > _LARGE:
-            return self._in_slices(self._head, body)
+            return self._in_slices(self._own_head(self._head), body)
         return self._carry_out(self._decision(self._head, body))
+
+    @property
+    def _span(self) -> SpanContext | None:
+        """The request's own, where that is kept."""
+        return None if self._begun is None else self._begun.span
+
+    def _own_head(self, head: RequestHead) -> RequestHead:
+        """The head within that span."""
+        span = self._span
+        return head if span is None else head.within(span)
 
     async def _in_slices(self, head: RequestHead, body: bytes) -> AsyncGenerator[bytes, None]:
         gateway = self._processor.gateway
@@ -276,8 +286,10 @@ class Exchange:
     def _decision(self, head: RequestHead, body: bytes) -> Decision:
         gateway, visit, now = self._processor.gateway, self._visit, self._processor.clock()
         if visit is _FIRST:
-            return gateway.preview(head, body, now)
-        return gateway.foresee(head, body, now) if visit is _EARLY else gateway.decide(head, body, now)
+            return gateway.preview(self._own_head(head), body, now)
+        if visit is _EARLY:
+            return gateway.foresee(self._own_head(head), body, now)
+        return gateway.decide(head, body, now, self._span)
 
     def closed(self) -> None:
         """The stream is over, ended by either side. To be called once."""
@@ -381,7 +393,7 @@ class Exchange:
         if recorder is None or self._begun is None:
             return self._forwarded(decision, mark)
         passed = recorder.passed(self._begun, decision)
-        record = recorder.metadata(decision.plan.facts, self._begun, passed.spans, decision.id)
+        record = recorder.metadata(decision.plan.facts, self._begun, decision.id)
         return self._forwarded(passed.decision, mark, record, messages.mutation_of(passed.headers, passed.removed))
 
     def _recorded(self, facts: RequestFacts) -> bytes:
@@ -405,8 +417,8 @@ class Exchange:
         # The response is read on this stream where it comes along.
         if not self._brings_response or decision.response is None:
             self._is_over = self._brings_response
-            return forwarding.forward(decision, self._head, self._detail, mark, record, headers)
-        context = context_of(self._head, decision.id, decision.carried)
+            return forwarding.forward(decision, self._head, self._detail, mark, record, headers, self._span)
+        context = context_of(self._own_head(self._head), decision.id, decision.carried)
         self._response = ResponseExchange(self._processor, Awaited(decision.response, decision.undoing, context))
         return forwarding.forward_and_read(decision, self._detail, mark, record, headers)
 

@@ -27,8 +27,9 @@ from mcp_extproc.gateway.decision import Forward, ForwardPlan
 from mcp_extproc.gateway.facts import MAX_EXACT_DIGITS, id_metadata
 from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.responses import Expected
-from mcp_extproc.gateway.request import Headers, RequestHead, context_of
-from mcp_extproc.wire import field, head, struct_of
+from mcp_extproc.gateway.request import Headers, RequestContext, RequestHead
+from mcp_extproc.mcp.trace_context import SpanContext
+from mcp_extproc.wire import field, head, struct_of, text_entry
 
 _Parts = list[bytes | bytearray]
 """Of a message, in order. Those that differ between requests are :class:`bytearray`, of the length that they have."""
@@ -75,6 +76,7 @@ def forward(
     mark: bytes = b"",
     record: bytes = b"",
     headers: bytes = b"",
+    span: SpanContext | None = None,
 ) -> bytes:
     """Replace the whole request and let it go on, in answer to its headers; its body was sent in the meantime. If its response
     has to be read, the metadata tells whoever does that what it has to know.
@@ -86,16 +88,20 @@ def forward(
         mark: one more entry of the metadata.
         record: further metadata, for the record.
         headers: further changes of headers (:func:`~mcp_extproc.extproc.messages.mutation_of`).
+        span: the request's own, where that is kept.
     """
     expected = decision.response
     if expected is None:
         return _answer(decision, detail, mark, b"", b"", record, headers)
     told, besides = _READS_ALL if expected.reads_json else _READS_EVENTS, b""
-    if expected.call.progress_token is not None or decision.undoing or decision.plan.carried or head.trace:
-        context = context_of(head, decision.id, decision.carried)
+    trace, principal = head.trace if span is None else span.headers, head.principal.key
+    if expected.call.progress_token is not None or decision.undoing or decision.plan.carried:
+        context = RequestContext(trace, principal, decision.id, decision.carried)
         besides = struct_of(awaited.told_besides(expected, decision.undoing, context))
-    elif head.principal.key:
-        besides = _of_principal(head.principal.key)
+    else:
+        besides = _of_principal(principal) if principal else b""
+        if trace:
+            besides += text_entry(awaited.TRACE_KEY, awaited.text_of(trace))
     return _answer(decision, detail, mark, told, besides, record, headers)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -61,20 +62,23 @@ class Begun(msgspec.Struct, frozen=True):
     """A request whose body is there.
 
     Attributes:
-        head: the request's; where its spans are kept, its own is the trace context of whatever is done for its sake.
-        spans: its spans, where there are traces.
+        head: the request's.
+        spans: its spans, where there are traces; that towards a server is there only if it is sent to one.
         passed: the context that the server gets where they are not kept, if that is not what the header says.
-        onward: id of the span towards its server, if it is sent to one.
         baggage: of its ``_meta``.
         arguments: what the audit has of them.
     """
 
     head: RequestHead
     spans: RequestSpans | None = None
-    onward: str = ""
     passed: SpanContext | None = None
     baggage: str | None = None
     arguments: str | None = None
+
+    @property
+    def span(self) -> SpanContext | None:
+        """The request's own, where that is kept: the trace context of whatever is done for its sake."""
+        return self.spans.own if self.spans is not None and self.spans.own.sampled else None
 
 
 class Passed(msgspec.Struct, frozen=True):
@@ -84,13 +88,11 @@ class Passed(msgspec.Struct, frozen=True):
         decision: the request.
         headers: further ones that are set.
         removed: and those that have to go.
-        spans: of the request, with that towards the server.
     """
 
     decision: Forward
     headers: Headers = ()
     removed: tuple[str, ...] = ()
-    spans: RequestSpans | None = None
 
 
 class Recorder:
@@ -143,15 +145,12 @@ class Recorder:
         found, digits = origin(head.headers, meta), self._new_id(_ID_BYTES)
         trace, span, onward = digits[:32], digits[32:48], digits[48:]
         own = begin(found, trace, span, _ratio(self._traces), parent_based=self._traces.parent_based is not False)
-        spans = RequestSpans(own, "" if found.parent is None else found.parent.span, "", found.link)
-        baggage = baggage_of(meta)
-        if own.sampled:
-            return Begun(head.within(own), spans, onward, None, baggage, arguments)
-        return Begun(head, spans, "", found.parent if TRACEPARENT in meta else None, baggage, arguments)
+        spans = RequestSpans(own, "" if found.parent is None else found.parent.span, onward, found.link)
+        passed = None if own.sampled or TRACEPARENT not in meta else found.parent
+        return Begun(head, spans, passed, baggage_of(meta), arguments)
 
     def _params(self, body: bytes) -> _Params:
-        wanted = self._arguments != "none" or (self._traces is not None and any(name in body for name in _IN_META))
-        if not wanted:
+        if self._arguments == "none" and (self._traces is None or (_TRACEPARENT not in body and _BAGGAGE not in body)):
             return _NO_PARAMS
         try:
             return _read_message(body).params
@@ -180,27 +179,21 @@ class Recorder:
         if spans is None:
             return Passed(decision)
         if not spans.own.sampled:
-            headers, removed = ((), ()) if begun.passed is None else _as_headers(begun.passed, begun.baggage)
-            return Passed(decision, headers, removed, spans)
-        spans = RequestSpans(spans.own, spans.parent, begun.onward, spans.link)
+            return Passed(decision) if begun.passed is None else Passed(decision, *_as_headers(begun, begun.passed))
         context = spans.own.child(spans.onward)
-        headers, removed = _as_headers(context, begun.baggage)
-        return Passed(_with_body(decision, with_context(decision.body, context)), headers, removed, spans)
+        return Passed(_with_body(decision, with_context(decision.body, context)), *_as_headers(begun, context))
 
-    def metadata(
-        self, facts: RequestFacts, begun: Begun | None, spans: RequestSpans | None = None, id: bytes | None = None
-    ) -> bytes:
+    def metadata(self, facts: RequestFacts, begun: Begun | None, id: bytes | None = None) -> bytes:
         """What is put into the record, as a field of ``dynamic_metadata``; nothing where there is nothing to say.
 
         Args:
             facts: of the request.
             begun: what is known by its body, if there was one.
-            spans: its spans, if they are not those that it began with.
             id: JSON text of its id, if the facts are those of a plan, which have none.
         """
-        arguments = None
+        spans = arguments = None
         if begun is not None:
-            spans, arguments = spans or begun.spans, begun.arguments
+            spans, arguments = begun.spans, begun.arguments
         elif facts is NOTHING:
             return b""
         params, more = facts.params, worker_note.NOTHING_MORE
@@ -211,9 +204,8 @@ class Recorder:
             more = worker_note.More(asked_for, uri, facts.session_seconds, state)
         shared = self._shared(facts) if id is None else self._kept_shared(facts)
         text = worker_note.text(shared, facts.id if id is None else id, spans, arguments, more)
-        is_left_out = spans is not None and not spans.own.sampled
-        entries = text_entry(RECORD_KEY, text) + (_NOT_SAMPLED if is_left_out else b"")
-        return field(1, _NAMESPACE_KEY + field(2, field(5, entries)))
+        raw = text.encode()
+        return _before_record(len(raw), is_left_out=spans is not None and not spans.own.sampled) + raw
 
     def _kept_shared(self, facts: RequestFacts) -> str:
         known = self._prefixes.get(key := _identity(facts))
@@ -266,8 +258,16 @@ _ID_BYTES: Final = 16 + 8 + 8
 """Of a trace, its first span, and the one towards the server: random bytes are asked for once."""
 
 _NAMESPACE_KEY: Final = field(1, TELEMETRY_NAMESPACE.encode())
-_IN_META: Final = tuple(name.encode() for name in (TRACEPARENT, BAGGAGE))
+_TRACEPARENT: Final = TRACEPARENT.encode()
+_BAGGAGE: Final = BAGGAGE.encode()
 _NOT_SAMPLED: Final = struct_of({SAMPLED_KEY: False})
+
+
+@lru_cache(maxsize=4096)
+def _before_record(size: int, *, is_left_out: bool) -> bytes:
+    """What stands in front of a record of that many bytes, which comes last: the same for most."""
+    entries = (_NOT_SAMPLED if is_left_out else b"") + text_entry(RECORD_KEY, "-" * size)
+    return field(1, _NAMESPACE_KEY + field(2, field(5, entries)))[:-size]
 
 
 def _ratio(traces: Traces) -> float:
@@ -283,15 +283,14 @@ def _meta(params: _Params) -> Mapping[str, str]:
     return {name: text for name, text in found if text is not None}
 
 
-def _as_headers(context: SpanContext, baggage: str | None) -> tuple[Headers, tuple[str, ...]]:
-    found = [(TRACEPARENT, context.traceparent)]
-    if context.state:
-        found.append((TRACESTATE, context.state))
-    if baggage is not None:
-        found.append((BAGGAGE, baggage))
-    return tuple(found), () if context.state else (TRACESTATE,)
+def _as_headers(begun: Begun, context: SpanContext) -> tuple[Headers, tuple[str, ...]]:
+    """Those that are set, and those that go: what the client sent is not of this context."""
+    found = context.headers if begun.baggage is None else (*context.headers, (BAGGAGE, begun.baggage))
+    return found, (TRACESTATE,) if TRACESTATE in begun.head.headers and not context.state else ()
 
 
 def _with_body(decision: Forward, body: bytes) -> Forward:
-    own = tuple((name, str(len(body)) if name == "content-length" else value) for name, value in decision.own_headers)
+    own = decision.own_headers
+    if own:
+        own = tuple((name, str(len(body)) if name == "content-length" else value) for name, value in own)
     return msgspec.structs.replace(decision, body=body, own_headers=own)

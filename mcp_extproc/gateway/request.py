@@ -72,11 +72,10 @@ class RequestHead:
 
     def within(self, span: SpanContext) -> RequestHead:
         """The same with a span of its own: what is known of it by its headers stays known, of both."""
-        # As `dataclasses.replace`, which forgets that, and takes five times as long: with traces every call has one.
+        # As `dataclasses.replace`, which forgets that.
         new = object.__new__(RequestHead)
         _ = self.form  # kept here, for the next request with this head, and not only by the one that is made
-        state = ((TRACESTATE, span.state),) if span.state else ()
-        vars(new).update(vars(self), span=span, trace=((TRACEPARENT, span.traceparent), *state))
+        vars(new).update(vars(self), span=span, trace=span.headers)
         return new
 
     @cached_property

@@ -63,6 +63,12 @@ class SpanContext(msgspec.Struct, frozen=True):
         """
         return f"00-{self.trace}-{self.span}-{'01' if self.sampled else '00'}"
 
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """All of it."""
+        parent = (TRACEPARENT, self.traceparent)
+        return (parent, (TRACESTATE, self.state)) if self.state else (parent,)
+
     def child(self, span: str) -> SpanContext:
         """A span of the same trace."""
         return SpanContext(self.trace, span, self.sampled, self.state)
@@ -126,11 +132,12 @@ def with_context(body: bytes, context: SpanContext) -> bytes:
     >>> with_context(b'{"params": {"a": 1}}', SpanContext("a" * 32, "b" * 16, sampled=True))
     b'{"params": {"_meta":{"traceparent":"00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-01"},"a": 1}}'
     """
-    is_plain = _META not in body and b"\\u" not in body and body.count(_PARAMS_NAME) == 1
-    if is_plain and (beginning := _PARAMS.match(body)) is not None:
+    is_plain = body[:1] == b"{" and _META not in body and b"\\u" not in body and body.count(_PARAMS_NAME) == 1
+    inner = body.find(b"{", 1) if is_plain else -1
+    if inner > 0 and (beginning := _PARAMS.search(body, 0, inner + 1)) is not None:
         # Nothing in front of `params` is an object, and none of its members is this one: nothing has to be taken apart.
         at, state = beginning.end(), b',"tracestate":"%b"' % _escaped(context.state) if context.state else b""
-        comma = b"" if body[at : at + 1] == b"}" else b","
+        comma = b"" if _EMPTY.match(body, at) else b","
         return b'%b"_meta":{"traceparent":"%b"%b}%b%b' % (
             body[:at],
             context.traceparent.encode(),
@@ -157,8 +164,8 @@ def with_context(body: bytes, context: SpanContext) -> bytes:
 
 _META: Final = b"_meta"
 _PARAMS_NAME: Final = b'"params"'
-_PARAMS: Final = re.compile(rb'[ \t\r\n]*\{[^{]*?"params"[ \t\r\n]*:[ \t\r\n]*\{[ \t\r\n]*')
-"""The beginning of a message up to the first member of its ``params``."""
+_PARAMS: Final = re.compile(rb'"params"[ \t\r\n]*:[ \t\r\n]*\{')
+_EMPTY: Final = re.compile(rb"[ \t\r\n]*\}")
 
 
 def _with_member(text: bytes, name: str, value: bytes) -> bytes:
@@ -206,7 +213,7 @@ class RequestSpans(msgspec.Struct, frozen=True):
     Attributes:
         own: of the request, towards the client.
         parent: id of its parent; empty at a trace's beginning.
-        onward: id of the span towards the server; empty where none is asked.
+        onward: id of the span towards the server, if one is asked; empty where none can be.
         link: another span that led to it.
     """
 

@@ -25,7 +25,7 @@ from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.gateway.relay.identifiers import ClientView, Identifiers
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.relay.server_messages import Call, Naming, Relay
-from mcp_extproc.gateway.request import NOTHING_CARRIED, RequestContext
+from mcp_extproc.gateway.request import NOTHING_CARRIED, Headers, RequestContext
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.sealing import NotSealed
 from mcp_extproc.mcp.sessions import UpstreamSession
@@ -43,7 +43,7 @@ ID_KEY: Final = "id_json"
 """JSON text of the request's id."""
 _TOKEN: Final = "token"  # noqa: S105 - a key
 _UNDO: Final = "undo"
-_TRACE: Final = "trace"
+TRACE_KEY: Final = "trace"
 PRINCIPAL_KEY: Final = "principal"
 _CARRIED: Final = "carried"
 
@@ -127,12 +127,17 @@ def told_besides(expected: Expected, undoing: Effects, context: RequestContext) 
     if undone:
         found[_UNDO] = expected.identifiers.hidden(_VERSION + _encode(undone))
     if context.headers:
-        found[_TRACE] = msgspec.json.encode(context.headers).decode()
+        found[TRACE_KEY] = text_of(context.headers)
     if context.principal:
         found[PRINCIPAL_KEY] = context.principal
     if carried := context.carried.get(expected.server):
         found[_CARRIED] = expected.identifiers.hidden(_VERSION + _encode(carried))
     return found
+
+
+def text_of(trace: Headers) -> str:
+    """The trace of a request, under :data:`TRACE_KEY`."""
+    return msgspec.json.encode(trace).decode()
 
 
 class Readers:
@@ -185,7 +190,7 @@ class Readers:
             Unsubscribe(SessionRef(kind.server, anchor, None, kind.version, kind.flags), uri)
             for anchor, uri in self._undone(told)
         )
-        trace = _read_pairs(told[_TRACE]) if _TRACE in told else ()
+        trace = _read_pairs(told[TRACE_KEY]) if TRACE_KEY in told else ()
         carried = {kind.server: self._pairs(told[_CARRIED])} if _CARRIED in told else NOTHING_CARRIED
         return Awaited(expected, undoing, RequestContext(trace, told.get(PRINCIPAL_KEY, ""), expected.id, carried))
 

@@ -64,15 +64,14 @@ def traceparent(trace: str = TRACE, span: str = PARENT, flags: str = "01") -> st
 def test_a_trace_begins_here() -> None:
     made = recorder()
     begun = made.begin(head(), body())
-    assert begun.spans == RequestSpans(SpanContext(FIRST, SECOND, sampled=True))
-    assert dict(begun.head.trace)["traceparent"] == traceparent(FIRST, SECOND), "for what is done for its sake"
-    assert begun.head.span == begun.spans.own
+    assert begun.spans == RequestSpans(SpanContext(FIRST, SECOND, sampled=True), "", THIRD)
+    assert begun.span == begun.spans.own, "for what is done for its sake"
     passed = made.passed(begun, forward(body()))
     assert passed.headers == (("traceparent", traceparent(FIRST, THIRD)),)
-    assert passed.removed == ("tracestate",)
+    assert passed.removed == ()
     assert json.loads(passed.decision.body) == json.loads(body({"traceparent": traceparent(FIRST, THIRD)}))
     assert passed.decision.own_headers == (("content-length", str(len(passed.decision.body))), ("x-a", "b"))
-    assert said(made.metadata(NOTHING, begun, passed.spans)).spans == passed.spans
+    assert said(made.metadata(NOTHING, begun)).spans == begun.spans
 
 
 def test_meta_is_the_parent() -> None:
@@ -91,6 +90,14 @@ def test_meta_is_the_parent() -> None:
     assert spans.link == SpanContext("d" * 32, LINKED, sampled=True), "a link's state is not told"
 
 
+def test_a_state_that_is_not_of_the_trace_goes() -> None:
+    made = recorder()
+    begun = made.begin(head(tracestate="v=2"), body({"traceparent": traceparent()}))
+    passed = made.passed(begun, forward(body()))
+    assert [name for name, _ in passed.headers] == ["traceparent"]
+    assert passed.removed == ("tracestate",)
+
+
 @pytest.mark.parametrize("in_meta", [False, True])
 def test_what_is_not_sampled_stays_as_it_is(in_meta: bool) -> None:
     """The parent that stands in ``_meta`` alone goes on in the header."""
@@ -101,8 +108,8 @@ def test_what_is_not_sampled_stays_as_it_is(in_meta: bool) -> None:
     passed = made.passed(begun, forward(text))
     assert passed.decision.body == text
     assert passed.headers == ((("traceparent", context),) if in_meta else ())
-    assert begun.head.span is None
-    note = said(made.metadata(NOTHING, begun, passed.spans))
+    assert begun.span is None
+    note = said(made.metadata(NOTHING, begun))
     assert (note.spans, note.is_left_out) == (None, True)
 
 
@@ -200,8 +207,8 @@ def test_what_is_noted_of_a_plan_is_kept_until_more_is_known() -> None:
     made = recorder(telemetry={"metrics": {"address": "127.0.0.1:0"}})
     facts = RequestFacts(method="tools/call", server="a", named=("tool", "t"))
     for id in (b"1", b"2"):
-        note = said(made.metadata(facts, Begun(head()), None, id))
+        note = said(made.metadata(facts, Begun(head()), id))
         assert (note.id, note.kind.is_listed) == (id.decode(), False)
     made.apply(LearnNames("tools", [("a", "t")]))
-    assert said(made.metadata(facts, Begun(head()), None, b"3")).kind.is_listed
-    assert said(made.metadata(facts.but(server="b"), Begun(head()), None, b"3")).kind.server == "b"
+    assert said(made.metadata(facts, Begun(head()), b"3")).kind.is_listed
+    assert said(made.metadata(facts.but(server="b"), Begun(head()), b"3")).kind.server == "b"
