@@ -151,7 +151,7 @@ class Accumulator(Observer):
             self._spans_lost += 1
             return
         shared = Shared(name, Kind.CLIENT, tuple(attributes.items()))
-        self._spans.append(client_span(shared, parent, span, start, max(start, end), {}))
+        self._spans.append(client_span(shared, parent, span, start, max(start, end)))
 
 
 def is_code(error_type: str) -> bool:

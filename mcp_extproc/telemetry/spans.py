@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import Enum
+from functools import lru_cache
 
 import msgspec
 
@@ -15,6 +16,9 @@ from mcp_extproc.mcp.trace_context import Origin, RequestSpans, SpanContext, beg
 from mcp_extproc.telemetry import attributes as names
 from mcp_extproc.telemetry.attributes import Attributes, known_method, of_operation
 from mcp_extproc.telemetry.exchange import Exchange, Peer
+
+Pairs = tuple[tuple[str, str | int], ...]
+"""Names and values of attributes."""
 
 NewId = Callable[[int], str]
 """A random id of so many bytes, in hexadecimal digits."""
@@ -32,8 +36,7 @@ class Shared(msgspec.Struct, frozen=True, cache_hash=True):
 
     name: str
     kind: Kind
-    attributes: tuple[tuple[str, str | int], ...]
-    """Names and values."""
+    attributes: Pairs
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +48,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         parent: id of its parent, of the same trace.
         parent_is_remote: whether somebody else has that.
         start, end: nanoseconds since the epoch.
-        own: further attributes.
+        who: attributes that say for whom, and from where: all requests of a connection have the same.
+        of_request: those of this request alone.
     """
 
     shared: Shared
@@ -55,7 +59,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     link: SpanContext | None
     start: int
     end: int
-    own: Attributes = {}
+    who: Pairs = ()
+    of_request: Pairs = ()
 
     @property
     def name(self) -> str:
@@ -70,7 +75,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def attributes(self) -> Attributes:
         """All of them."""
-        return dict(self.shared.attributes) | self.own
+        return dict((*self.shared.attributes, *self.who, *self.of_request))
 
     @property
     def failed(self) -> bool:
@@ -128,11 +133,12 @@ def spans_of(exchange: Exchange, tracing: Tracing, new_id: NewId, shapes: Shapes
     ids = exchange.spans or _begun(exchange, tracing, new_id)
     if not ids.own.sampled:
         return
-    own = _of_request(exchange)
-    yield _server_span(exchange, ids, shapes.server, own)
+    of_request = _of_request(exchange)
+    yield _server_span(exchange, ids, shapes.server, of_request)
     if shapes.client is not None and exchange.upstream is not None:
         start, end = (exchange.started + time for time in exchange.upstream)
-        yield client_span(shapes.client, ids.own, ids.onward or new_id(8), start, end, own)
+        id, who = ids.onward or new_id(8), _who(exchange.session, None)
+        yield client_span(shapes.client, ids.own, id, start, end, who, of_request)
 
 
 def _begun(exchange: Exchange, tracing: Tracing, new_id: NewId) -> RequestSpans:
@@ -142,7 +148,7 @@ def _begun(exchange: Exchange, tracing: Tracing, new_id: NewId) -> RequestSpans:
     return RequestSpans(own, "" if parent is None else parent.span)
 
 
-def _server_span(exchange: Exchange, ids: RequestSpans, shared: Shared, own: Attributes) -> Span:
+def _server_span(exchange: Exchange, ids: RequestSpans, shared: Shared, of_request: Pairs) -> Span:
     return Span(
         shared=shared,
         context=ids.own,
@@ -151,11 +157,14 @@ def _server_span(exchange: Exchange, ids: RequestSpans, shared: Shared, own: Att
         link=ids.link,
         start=exchange.started,
         end=exchange.started + exchange.duration,
-        own=own | of_peer(names.CLIENT, exchange.client),
+        who=_who(exchange.session, exchange.client),
+        of_request=of_request,
     )
 
 
-def client_span(shared: Shared, parent: SpanContext, id: str, start: int, end: int, own: Attributes) -> Span:
+def client_span(
+    shared: Shared, parent: SpanContext, id: str, start: int, end: int, who: Pairs = (), of_request: Pairs = ()
+) -> Span:
     """A span of what was asked of a server, or of somebody else, for the sake of a request.
 
     Args:
@@ -163,7 +172,7 @@ def client_span(shared: Shared, parent: SpanContext, id: str, start: int, end: i
         parent: the request's own span.
         id: of this one.
         start, end: nanoseconds since the epoch.
-        own: further attributes.
+        who, of_request: further attributes.
     """
     return Span(
         shared=shared,
@@ -173,7 +182,8 @@ def client_span(shared: Shared, parent: SpanContext, id: str, start: int, end: i
         link=None,
         start=start,
         end=end,
-        own=own,
+        who=who,
+        of_request=of_request,
     )
 
 
@@ -187,15 +197,15 @@ def name_of(exchange: Exchange) -> str:
     return f"{method} {target}" if target else method
 
 
-def _of_request(exchange: Exchange) -> Attributes:
-    found: Attributes = {}
-    if exchange.id is not None:
-        found[names.REQUEST_ID] = exchange.id
-    if exchange.session is not None:
-        found[names.SESSION] = exchange.session
-    if exchange.uri is not None:
-        found[names.URI] = exchange.uri
-    return found
+def _of_request(exchange: Exchange) -> Pairs:
+    id = () if exchange.id is None else ((names.REQUEST_ID, exchange.id),)
+    return id if exchange.uri is None else (*id, (names.URI, exchange.uri))
+
+
+@lru_cache(maxsize=4096)
+def _who(session: str | None, client: Peer | None) -> Pairs:
+    found = {} if session is None else {names.SESSION: session}
+    return tuple((found | of_peer(names.CLIENT, client)).items())
 
 
 def of_peer(keys: tuple[str, str], peer: Peer | None) -> Attributes:

@@ -90,6 +90,7 @@ class Intake:
         self._take_audit = take_audit
         self._take_access = take_access
         self._show = show
+        self._tells = any((take_lines, take_span, take_audit, take_access))
         self._records: Series | None = None
         self._seen = Seen(seen.SECONDS)
         self._listed: Bounded[tuple[str, str], bool] = Bounded(MAX_NAMES, MAX_NAMES_BYTES)
@@ -116,10 +117,6 @@ class Intake:
         if self._take_lines is not None:
             self._take_lines(lines)
         return count
-
-    @property
-    def _tells(self) -> bool:
-        return any((self._take_lines, self._take_span, self._take_audit, self._take_access))
 
     def _known_of(self, exchange: Exchange) -> Known:
         if exchange.kind is None:

@@ -20,8 +20,8 @@ from opentelemetry.sdk.resources import Resource
 from mcp_extproc import __version__
 from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.telemetry import attributes as names
-from mcp_extproc.telemetry.spans import Kind, Shared, Span
-from mcp_extproc.wire import field, fixed_field, number_field, varint
+from mcp_extproc.telemetry.spans import Kind, Pairs, Shared, Span
+from mcp_extproc.wire import field, fixed_field, head, number_field, varint
 
 SCOPE: Final = "mcp_extproc"
 
@@ -63,7 +63,12 @@ def request_of(resource: Resource, records: Sequence[bytes]) -> bytes:
     """An ``ExportTraceServiceRequest`` of spans, or an ``ExportLogsServiceRequest`` of log records: their fields have the same
     numbers."""
     whose = field(1, b"".join([_attribute(1, key, value) for key, value in resource.attributes.items()]))
-    return field(1, whose + field(2, _SCOPE + b"".join([field(2, record) for record in records])))
+    parts = [_SCOPE]
+    for record in records:
+        parts += head(2, len(record)), record
+    # Records are many, so they are copied only once.
+    inner = head(2, size := sum(map(len, parts)))
+    return b"".join((head(1, len(whose) + len(inner) + size), whose, inner, *parts))
 
 
 # -- Spans ----------------------------------------------------------------------------------------------------------------
@@ -78,9 +83,9 @@ def span(found: Span) -> bytes:
     if parent is not None:
         ids += b"\x22\x08%b" % bytes.fromhex(parent)
     times = _TIMES.pack(_START_TAG, found.start, _END_TAG, found.end)
-    rest = _attributes(9, found.own) + (_link(found.link) if found.link is not None else b"")
-    elsewhere = parent is not None and found.parent_is_remote
-    return b"".join((ids, _shared(found.shared), times, rest, _PARENT_ELSEWHERE if elsewhere else _PARENT_HERE))
+    link = b"" if found.link is None else _link(found.link)
+    flags = _PARENT_ELSEWHERE if parent is not None and found.parent_is_remote else _PARENT_HERE
+    return b"".join((ids, _shared(found.shared), times, _who(found.who), _of_request(found.of_request), link, flags))
 
 
 _TIMES: Final = struct.Struct("<BQBQ")
@@ -95,6 +100,17 @@ def _shared(found: Shared) -> bytes:
     attributes = dict(found.attributes)
     text = field(5, found.name.encode()) + _KINDS[found.kind] + _attributes(9, attributes)
     return text + (_ERROR if names.ERROR_TYPE in attributes else b"")
+
+
+@lru_cache(maxsize=8192)
+def _who(found: Pairs) -> bytes:
+    return b"".join([_new_attribute(9, name, value) for name, value in found])
+
+
+@lru_cache(maxsize=16)
+def _of_request(found: Pairs) -> bytes:
+    """Both spans of a request have them, one after the other."""
+    return b"".join([_new_attribute(9, name, value) for name, value in found])
 
 
 def _link(context: SpanContext) -> bytes:
