@@ -244,6 +244,10 @@ Where either is not said, all may be read: not to be told means to write all."""
 ROUTES_READ: Final = "read"
 """In :data:`MARKER_NAMESPACE`, in the metadata of routes: the keys that the routes' table reads."""
 
+ROUTES_REMOVE: Final = "*"
+"""In :data:`ROUTES_READ`, among keys, of which none is called so: the routes to servers remove the headers that workers leave
+to them. Where it is not said, as by a table of an earlier release, workers remove those, too."""
+
 REFUSED_READS: Final = ("server", "id_json")
 """What a worker looks at in :data:`NAMESPACE` when it is asked about a server's HTTP error."""
 

@@ -26,6 +26,7 @@ from mcp_extproc.contract import (
     REFUSED_KEY,
     REFUSED_READS,
     ROUTES_READ,
+    ROUTES_REMOVE,
 )
 from mcp_extproc.envoy.attach.fields import Object, message_type, object_at, objects, words
 from mcp_extproc.envoy.layout import COLLECTOR_CLUSTER, EXTPROC_CLUSTER
@@ -57,7 +58,7 @@ def ask_for_what_is_read(static: Object, config: GatewayConfig) -> None:
                 )
             for route in undecided:
                 told = route.setdefault("metadata", {}).setdefault("filter_metadata", {})
-                told.setdefault(MARKER_NAMESPACE, {})[ROUTES_READ] = _listed(by_routes)
+                told.setdefault(MARKER_NAMESPACE, {})[ROUTES_READ] = _listed({ROUTES_REMOVE, *by_routes})
 
 
 def _listed(keys: Collection[str]) -> str:

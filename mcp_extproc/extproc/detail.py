@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from mcp_extproc.contract import METADATA_KEY
+from mcp_extproc.contract import METADATA_KEY, ROUTES_REMOVE
 from mcp_extproc.gateway.facts import NATIVE, Metadata
 from mcp_extproc.wire import field, struct_of
 
@@ -24,6 +24,11 @@ class Detail(msgspec.Struct, frozen=True, eq=False):
     """The facts that somebody reads; ``None`` if that may be any."""
     native: bytes = struct_of(NATIVE)
     """Entries for all messages, where there are more namespaces."""
+
+    @property
+    def routes_remove(self) -> bool:
+        """Whether the routes to servers remove what is left to them (:func:`mcp_extproc.gateway.headers.left_to_routes`)."""
+        return self.keys is not None and ROUTES_REMOVE in self.keys
 
     def includes(self, key: str) -> bool:
         """Whether a fact is written."""

@@ -189,7 +189,8 @@ def _new_template(shape: _Shape, expected: Expected | None) -> _Template:
     told = _told(shape, expected, json, besides)
     metadata = _joined(_within(8, *namespaces, *told, record, *_onward(plan)))
     places = (tuple(at for at, part in enumerate(metadata) if part is each) for each in (id, value, besides, record))
-    headers = mutation(plan.headers, plan.remove_headers) + set_headers(shape.own_headers)
+    left = () if shape.detail.routes_remove else plan.left
+    headers = mutation(plan.headers, (*plan.remove_headers, *left)) + set_headers(shape.own_headers)
     return _Template(headers, _common(headers), metadata, *places)
 
 

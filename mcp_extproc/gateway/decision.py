@@ -70,6 +70,8 @@ class ForwardPlan(msgspec.Struct, frozen=True, eq=False):
     """Set behind policies that judge the request once it is decided. These hold the credentials then."""
     carried: Headers = ()
     """What the server gets of the caller, as one of either."""
+    left: tuple[str, ...] = ()
+    """Headers that are removed by its route, or where Envoy's does not, as these."""
 
     def __repr__(self) -> str:
         return f"ForwardPlan({self.server!r})"

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, METADATA_KEY, NAMESPACE
+from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, METADATA_KEY, NAMESPACE, ROUTES_REMOVE
+from mcp_extproc.gateway.headers import left_to_routes
 from tests.extproc.rig import Rig, Transport, call, configuration, fakes, rig
 from tests.support.documented import METADATA_KEYS
 from tests.support.fake_upstreams import FakeUpstreams
-from tests.support.rawclient import Fields, rpc
+from tests.support.rawclient import Fields, removed_headers, rpc
 
 NATIVE = "envoy.filters.http.mcp"
 
@@ -93,3 +94,19 @@ async def test_all_namespaces_have_the_same(transport: Transport) -> None:
         both = await written(running, running.token(), CALL, said="method,status;server")
         assert both[NAMESPACE] == both[NATIVE] == {"method": "tools/call", "status": "mcp_ok", "server": "github"}
         assert {"jsonrpc", "is_mcp_request", "status"} < set((await written(running, running.token(), CALL))[NATIVE])
+
+
+async def test_attack_what_no_route_removes_is_removed_by_the_worker(rig: Rig[FakeUpstreams]) -> None:
+    """A table of routes says that it does. One of an earlier release does not, nor does one of which nothing is known."""
+    fields = [*rig.fields(), ("x-forwarded-for", "10.0.0.1")]
+    left = set(left_to_routes(()))
+    for said, removed in (
+        (None, left),
+        ("method;server", left),
+        (f"{ROUTES_REMOVE};-", left),
+        (f"method;{ROUTES_REMOVE},server", set()),
+    ):
+        exchange = rig.client.exchange(**({} if said is None else {METADATA_KEY: said}))
+        await exchange.send_headers(fields)
+        await exchange.send_body(CALL)
+        assert removed_headers(await exchange.receive()) & left == removed, said

@@ -17,7 +17,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mcp_extproc.address import Address
 from mcp_extproc.contract import LOST_HEADER, NAMESPACE, RESPONSE_NAMESPACE
 from mcp_extproc.extproc import _pb as pb
-from mcp_extproc.gateway.headers import left_to_routes
 from tests.support.waiting import PATIENCE
 
 DEADLINE = PATIENCE
@@ -325,9 +324,8 @@ def removed_headers(answer: pb.ProcessingResponse) -> set[str]:
 
 
 def seen_upstream(fields: Fields, answer: pb.ProcessingResponse) -> dict[str, str]:
-    """The head that a server gets, once Envoy has carried out the answer: removals first, then overwrites. The server's route
-    removes some more."""
-    gone = {*removed_headers(answer), *left_to_routes(())}
+    """The head that a server gets, once Envoy has carried out the answer: removals first, then overwrites."""
+    gone = removed_headers(answer)
     kept = {name: value if isinstance(value, str) else value.decode("latin-1") for name, value in fields}
     return {name: value for name, value in kept.items() if name not in gone} | set_headers(answer)
 

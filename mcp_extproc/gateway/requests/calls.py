@@ -352,7 +352,7 @@ def _new_plan(
         gone = headers.removed(ask.head.names, tuple(name for name, _ in set_headers), entry.left_to_route)
         # Each header that is set costs Envoy more than the worker takes to see that it is there.
         changed = tuple(each for each in set_headers if not ask.head.says(*each))
-        plan = ForwardPlan(entry.name, changed, gone, facts, (), carried)
+        plan = ForwardPlan(entry.name, changed, gone, facts, (), carried, entry.left_to_route)
     edition = permission.edition_permitting(ask, item)
     return CallPlan(plan, caller.upstream(entry.name), upstream, changes, reads_json, plain, item, granted, edition)
 

@@ -11,7 +11,7 @@ import pytest
 
 from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import MARKER_NAMESPACE, METADATA_KEY, NAMESPACE, ROUTES_READ
+from mcp_extproc.contract import MARKER_NAMESPACE, METADATA_KEY, NAMESPACE, ROUTES_READ, ROUTES_REMOVE
 from mcp_extproc.envoy.attach.fields import plain, words
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.metadata_read import ask_for_what_is_read, keys_read
@@ -71,7 +71,8 @@ def keys(config: GatewayConfig) -> set[str] | None:
         return None
     assert len(said) == (2 if config.judges_first else 1) * (1 if config.counts_locally else 2)
     assert len(set(said)) == 1
-    return {key for part in said[0] for key in part.split(",")}
+    assert ROUTES_REMOVE in said[0][1].split(",")
+    return {key for part in said[0] for key in part.split(",")} - {ROUTES_REMOVE}
 
 
 MINIMUM = {"answered", "id_json", "method", "server"}
@@ -206,7 +207,7 @@ def test_a_change_of_what_routes_read_does_not_touch_the_listeners() -> None:
     after = files(configured(envoy={"http_filters": [empty], "typed_per_filter_config": reading}))
     assert before.listeners == after.listeners
     assert METADATA_KEY.encode() in after.listeners.text
-    assert [b'"read": "client,' in file.text for file in after.routes] == [True, False, False, True]
+    assert [b'"read": "*,client,' in file.text for file in after.routes] == [True, False, False, True]
 
 
 @pytest.mark.parametrize("more", [{}, {"rate_limits": [{"by": ["tool"], "requests": 1, "per": "minute"}]}])
