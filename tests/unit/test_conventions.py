@@ -80,7 +80,6 @@ POLLS_BY_HAND = {
     "tests/extproc/recorded/replay.py": "it counts turns of the loop",
     "tests/support/stdio_server.py": "a program of its own, without an event loop",
     "tests/support/waiting.py": "the helper itself",
-    "tests/unit/run/test_records_pipe.py": "it writes now and then",
     "tests/unit/upstreams/test_fan_out.py": "turns of the loop",
     "tests/unit/upstreams/test_merged_stream.py": "turns of the loop",
     "tests/unit/upstreams/test_turns.py": "turns of the loop",
