@@ -14,6 +14,7 @@ from mcp_extproc.gateway.decision import Decision
 from mcp_extproc.gateway.legs import Leg, Listed, ListLeg, Outcome
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp.sessions import UpstreamSession
+from mcp_extproc.mcp.trace_context import SpanContext
 from tests.extproc.rig import REQUEST_BYTES, LiveTasks, Rig, call
 from tests.support.fake_upstreams import FakeUpstreams
 from tests.support.rawclient import (
@@ -151,10 +152,10 @@ def outcomes(legs: tuple[Leg, ...]) -> list[Outcome]:
 async def test_faults_stay_where_they_are(rig: Rig[FakeUpstreams], monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     decide = rig.gateway.decide
 
-    def decide_or_break(head: RequestHead, body: bytes, now: float) -> Decision:
+    def decide_or_break(head: RequestHead, body: bytes, now: float, span: SpanContext | None) -> Decision:
         if b'"bug"' in body:
             raise ZeroDivisionError
-        return decide(head, body, now)
+        return decide(head, body, now, span)
 
     monkeypatch.setattr(rig.gateway, "decide", decide_or_break)
     await rig.serves()
