@@ -259,6 +259,32 @@ async def _audited(file: Path, count: int) -> list[dict[str, Any]]:
     )
 
 
+async def test_attack_no_answer_of_a_server_hides_its_call(
+    start_own: StartGateway, alpha: ScriptedServer, tmp_path: Path
+) -> None:
+    """Envoy writes a number with an exponent where that is shorter."""
+    codes = [1_000_000, 25_000_000, -(10**14), 10**15, 1.5, 1e300, -0.0, True, "x", "a\x1f\x1d", None, {}]
+    told = iter(codes)
+
+    async def fails(_: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        return answer(message, error={"code": next(told), "message": "a\x1f\n\x1d"})
+
+    alpha.on[METHOD] = fails
+    file, address = tmp_path / "audit.jsonl", f"127.0.0.1:{free_port()}"
+    telemetry = {"metrics": {"address": address}, "answers": "all"}
+    async with start_own({"alpha": alpha.url}, audit={"file": str(file)}, telemetry=telemetry) as gateway:
+        session = await gateway.initialize()
+        for _ in codes:
+            await gateway.call(session, "alpha__echo")
+        found = await eventually(
+            lambda: [line.get("error.type") for line in lines(file) if line["method"] == METHOD],
+            "a line for each",
+            until=lambda found: len(found) == len(codes),
+        )
+        assert found[:4] == ["1000000", "25000000", str(-(10**14)), "server_error"]
+        assert values(await families(address), "mcp_gateway_records_lost_total", "") == {"": 0}
+
+
 async def test_no_call_is_harmed_while_the_collector_is_away(
     start_own: StartGateway, alpha: ScriptedServer, tmp_path: Path
 ) -> None:

@@ -105,6 +105,15 @@ def test_values(more: Any, attribute: str, value: object) -> None:
     assert getattr(found, attribute) == value
 
 
+@pytest.mark.parametrize(
+    ("code", "number"),
+    [("1e+06", 1_000_000), ("-2.5e+07", -25_000_000), ("1e+14", 10**14), ("-0", 0), ("1.5", None), ("x", None)],
+)
+def test_attack_no_code_of_a_server_costs_its_line(code: str, number: int | None) -> None:
+    [found] = read(line({**WRITTEN, "DYNAMIC_METADATA(mcp_proxy:error_code)": code}))
+    assert found.code == number
+
+
 def test_what_became_of_it() -> None:
     written: dict[str, Any] = {
         **WRITTEN,
