@@ -49,7 +49,6 @@ from mcp_extproc.gateway.principal import Principal
 from mcp_extproc.gateway.relay.awaited import Awaited
 from mcp_extproc.gateway.request import RequestHead, context_of
 from mcp_extproc.mcp import envelope
-from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.tasks import in_slices
 from mcp_extproc.telemetry import log
 
@@ -260,15 +259,9 @@ class Exchange:
             return self._in_slices(self._own_head(self._head), body)
         return self._carry_out(self._decision(self._head, body))
 
-    @property
-    def _span(self) -> SpanContext | None:
-        """The request's own, where that is kept."""
-        return None if self._begun is None else self._begun.span
-
     def _own_head(self, head: RequestHead) -> RequestHead:
-        """The head within that span."""
-        span = self._span
-        return head if span is None else head.within(span)
+        """The head within the request's own span, where that is kept."""
+        return head if self._begun is None or self._begun.span is None else head.within(self._begun.span)
 
     async def _in_slices(self, head: RequestHead, body: bytes) -> AsyncGenerator[bytes, None]:
         gateway = self._processor.gateway
@@ -289,7 +282,7 @@ class Exchange:
             return gateway.preview(self._own_head(head), body, now)
         if visit is _EARLY:
             return gateway.foresee(self._own_head(head), body, now)
-        return gateway.decide(head, body, now, self._span)
+        return gateway.decide(head, body, now, None if self._begun is None else self._begun.span)
 
     def closed(self) -> None:
         """The stream is over, ended by either side. To be called once."""
@@ -417,7 +410,8 @@ class Exchange:
         # The response is read on this stream where it comes along.
         if not self._brings_response or decision.response is None:
             self._is_over = self._brings_response
-            return forwarding.forward(decision, self._head, self._detail, mark, record, headers, self._span)
+            span = None if self._begun is None else self._begun.span
+            return forwarding.forward(decision, self._head, self._detail, mark, record, headers, span)
         context = context_of(self._own_head(self._head), decision.id, decision.carried)
         self._response = ResponseExchange(self._processor, Awaited(decision.response, decision.undoing, context))
         return forwarding.forward_and_read(decision, self._detail, mark, record, headers)

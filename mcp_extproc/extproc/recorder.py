@@ -27,6 +27,7 @@ from mcp_extproc.mcp import envelope, jsontext
 from mcp_extproc.mcp.trace_context import (
     BAGGAGE,
     MEMBERS,
+    NO_ORIGIN,
     TRACEPARENT,
     TRACESTATE,
     RequestSpans,
@@ -64,6 +65,7 @@ class Begun(msgspec.Struct, frozen=True):
     Attributes:
         head: the request's.
         spans: its spans, where there are traces; that towards a server is there only if it is sent to one.
+        span: its own, where they are kept: the trace context of whatever is done for its sake.
         passed: the context that the server gets where they are not kept, if that is not what the header says.
         baggage: of its ``_meta``.
         arguments: what the audit has of them.
@@ -71,14 +73,10 @@ class Begun(msgspec.Struct, frozen=True):
 
     head: RequestHead
     spans: RequestSpans | None = None
+    span: SpanContext | None = None
     passed: SpanContext | None = None
     baggage: str | None = None
     arguments: str | None = None
-
-    @property
-    def span(self) -> SpanContext | None:
-        """The request's own, where that is kept: the trace context of whatever is done for its sake."""
-        return self.spans.own if self.spans is not None and self.spans.own.sampled else None
 
 
 class Passed(msgspec.Struct, frozen=True):
@@ -141,13 +139,14 @@ class Recorder:
         arguments = self._audited(params)
         if self._traces is None:
             return Begun(head, arguments=arguments)
-        meta = _meta(params) if params.meta is not msgspec.UNSET else _NO_META
-        found, digits = origin(head.headers, meta), self._new_id(_ID_BYTES)
+        meta, digits = _meta(params) if params.meta is not msgspec.UNSET else _NO_META, self._new_id(_ID_BYTES)
+        found = origin(head.headers, meta) if meta or TRACEPARENT in head.headers else NO_ORIGIN
         trace, span, onward = digits[:32], digits[32:48], digits[48:]
         own = begin(found, trace, span, _ratio(self._traces), parent_based=self._traces.parent_based is not False)
         spans = RequestSpans(own, "" if found.parent is None else found.parent.span, onward, found.link)
-        passed = None if own.sampled or TRACEPARENT not in meta else found.parent
-        return Begun(head, spans, passed, baggage_of(meta), arguments)
+        if own.sampled:
+            return Begun(head, spans, own, None, baggage_of(meta), arguments)
+        return Begun(head, spans, None, found.parent if TRACEPARENT in meta else None, baggage_of(meta), arguments)
 
     def _params(self, body: bytes) -> _Params:
         if self._arguments == "none" and (self._traces is None or (_TRACEPARENT not in body and _BAGGAGE not in body)):
@@ -178,9 +177,9 @@ class Recorder:
         spans = begun.spans
         if spans is None:
             return Passed(decision)
-        if not spans.own.sampled:
+        if begun.span is None:
             return Passed(decision) if begun.passed is None else Passed(decision, *_as_headers(begun, begun.passed))
-        context = spans.own.child(spans.onward)
+        context = begun.span.child(spans.onward)
         return Passed(_with_body(decision, with_context(decision.body, context)), *_as_headers(begun, context))
 
     def metadata(self, facts: RequestFacts, begun: Begun | None, id: bytes | None = None) -> bytes:

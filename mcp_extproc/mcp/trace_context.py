@@ -86,6 +86,9 @@ class Origin(msgspec.Struct, frozen=True):
     link: SpanContext | None = None
 
 
+NO_ORIGIN: Final = Origin()
+
+
 def context_of(values: Mapping[str, object]) -> SpanContext | None:
     """What headers, or the members of ``_meta``, say; ``None`` where that is nothing, or nothing valid (section 3.2.2: an
     invalid ``traceparent`` is as none, and ``tracestate`` goes with it).
