@@ -32,8 +32,9 @@ def test_the_response_belongs_to_the_span_of_its_own_call() -> None:
     for number in range(3):
         exchange = processor.exchange()
         exchange.receive(head.SerializeToString())
-        [raw] = exchange.receive(body_message(call(id=number)).SerializeToString())
-        answer = pb.ProcessingResponse.FromString(raw)
+        answers = exchange.receive(body_message(call(id=number)).SerializeToString())
+        assert isinstance(answers, list)
+        answer = pb.ProcessingResponse.FromString(*answers)
         told = {key: value.struct_value.fields for key, value in answer.dynamic_metadata.fields.items()}
         note = worker_note.read(told[TELEMETRY_NAMESPACE][RECORD_KEY].string_value)
         assert note is not None
