@@ -22,7 +22,14 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # Tests run side by side on slow machines, where taking long is no failure; and they leave nothing on disk.
-settings.register_profile("side by side", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+# CI says the same of the same code; whoever works on it explores.
+settings.register_profile(
+    "side by side",
+    deadline=None,
+    database=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("side by side")
 
 # For a failing property, hypothesis would write a patch with further packages, if these are installed. What they warn of when

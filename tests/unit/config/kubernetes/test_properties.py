@@ -136,10 +136,23 @@ def is_brokers(document: Document) -> bool:
     return document["kind"] == "Secret" and "token" in {**document.get("data", {}), **document.get("stringData", {})}
 
 
+def left_out(file: File) -> set[str]:
+    """Names of documents that a server consists of which is told to be left out: of them, nothing counts."""
+    found: set[str] = set()
+    for each in file.documents:
+        if each["kind"] == "MCPServerRegistration" and each["spec"].get("state") == "Disabled":
+            name, spec = each["metadata"]["name"], each["spec"]
+            refs = (value for key, value in spec.items() if key.endswith("Ref"))
+            found |= {name, f"{name}-backend", *(ref["name"] for ref in refs)}
+    return found
+
+
 def counts(file: File, index: int, path: FieldPath, said: Iterable[str]) -> bool:
     """Whether anything comes of what stands there; not if something around it is told to have no effect."""
     document = file.documents[index]
     kind, name, namespace = key_of(document)
+    if name in left_out(file):
+        return False
     told = {one.partition(": ")[0] for one in said}
     around = {f"{kind} {namespace or 'default'}/{name} {field(path[:end])}".rstrip() for end in range(len(path))}
     replaced = {key.rpartition("/")[2] for key in document["metadata"].get("annotations", {})}
