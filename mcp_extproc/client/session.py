@@ -21,6 +21,7 @@ import msgspec
 import orjson
 
 from mcp_extproc import __version__
+from mcp_extproc.client.body import read_at_most
 from mcp_extproc.contract import UNAVAILABLE_KEY
 from mcp_extproc.mcp import jsontext, methods, versions
 from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
@@ -268,12 +269,10 @@ def _message(text: bytes) -> Members:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise Failed(f"the answer is larger than {MAX_BYTES >> 20} MiB")
-    return bytes(body)
+    body = await read_at_most(response, MAX_BYTES)
+    if body is None:
+        raise Failed(f"the answer is larger than {MAX_BYTES >> 20} MiB")
+    return body
 
 
 def _tool(raw: msgspec.Raw) -> Tool | None:

@@ -14,6 +14,8 @@ import aiohttp
 import msgspec
 from msgspec import Meta
 
+from mcp_extproc.client.body import read_at_most
+
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 30.0
 """A page that nobody has looked at yet has to start first."""
@@ -226,12 +228,10 @@ def _get(http: aiohttp.ClientSession, url: str) -> AbstractAsyncContextManager[a
 
 
 async def _read(url: str, response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > _MAX_BYTES:
-            raise NoPage(f"{url} is no status page: its answer is larger than {_MAX_BYTES >> 20} MiB")
-    return bytes(body)
+    body = await read_at_most(response, _MAX_BYTES)
+    if body is None:
+        raise NoPage(f"{url} is no status page: its answer is larger than {_MAX_BYTES >> 20} MiB")
+    return body
 
 
 def _decoded(url: str, decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
