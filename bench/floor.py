@@ -50,8 +50,8 @@ class Floor(Processor):
         super().__init__(*shared)
         self.heads: set[bytes] = set()
         """Of calls that are known."""
-        self.known: dict[tuple[bytes, bytes], _Template] = {}
-        """By head and tool."""
+        self.known: dict[tuple[bytes, bytes, int], _Template] = {}
+        """By head, tool, and size of the message, which is that of calls with the same arguments."""
         self.measured: set[tuple[int, bool]] = set()
 
     def opener(self, metadata: Mapping[str, str]) -> Callable[[], Exchange]:
@@ -104,7 +104,7 @@ class _FloorExchange:
         if not self._head:
             self._head = raw
             return [] if raw in self._floor.heads else self._learned(raw)
-        known = self._floor.known.get((self._head, _between(raw, _NAME, b'"')))
+        known = self._floor.known.get((self._head, _between(raw, _NAME, b'"'), len(raw)))
         if known is not None and raw[0] != _RESPONSE_BODY:
             self._is_known = True
             return [known.answer(_between(raw, _ID, b","))]
@@ -119,7 +119,7 @@ class _FloorExchange:
         if _CALL in raw and isinstance(answers, list) and self._real.decided:
             name, id = _between(raw, _NAME, b'"'), _between(raw, _ID, b",")
             self._floor.heads.add(self._head)
-            self._floor.known[self._head, name] = _Template(answers[0], id)
+            self._floor.known[self._head, name, len(raw)] = _Template(answers[0], id)
         return answers
 
     def fail(self) -> list[bytes]:

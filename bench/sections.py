@@ -93,7 +93,8 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
         elif section == "events":
             own = [name for each in gateways for name in (each.gateway, each.events, each.stateless)]
             scenarios = [Scenario(0, count, "event") for count in wishes.connections]
-            add("events", [*_without(others, "mcp"), *own], *scenarios, Scenario(0, busiest, "events"))
+            floor = ["floor-events", "floor-stateless"] if gateways else []
+            add("events", [*_without(others, "mcp"), *own, *floor], *scenarios, Scenario(0, busiest, "events"))
         elif section == "logged":
             own = [f"{name}-logged" for name in ("router", "gateway") if name in wishes.systems]
             add("logged", own, *small, references=("router-logged",), subject=" with access logs")

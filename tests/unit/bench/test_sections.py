@@ -18,7 +18,7 @@ def test_all_sections() -> None:
     assert {name: plan.systems for name, plan in found.items()} == {
         "calls": ("plain", "mcp", "router", "router-strict", "gateway"),
         "logged": ("router-logged", "gateway-logged"),
-        "events": ("plain", "router", "gateway", "events", "stateless"),
+        "events": ("plain", "router", "gateway", "events", "stateless", "floor-events", "floor-stateless"),
         "large": ("plain", "router", "gateway"),
         "lists of 3": ("router", "gateway"),
         "lists of 30": ("router", "gateway"),
@@ -51,7 +51,7 @@ def test_both_transports_meet_in_one_plan() -> None:
     found = plans(wishes(transports=("http2", "grpcio")))
     assert found["calls"].systems == ("plain", "mcp", "router", "router-strict", "gateway", "grpcio")
     assert found["events"].systems[2:] == (
-        "gateway", "events", "stateless", "grpcio", "grpcio-events", "grpcio-stateless",
+        "gateway", "events", "stateless", "grpcio", "grpcio-events", "grpcio-stateless", "floor-events", "floor-stateless",
     )  # fmt: skip
     assert found["workers"].systems == ("gateway", "workers", "grpcio", "grpcio-workers")
 
