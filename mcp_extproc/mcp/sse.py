@@ -118,6 +118,15 @@ class SseParser:
         """Bytes of an event that is not complete."""
         return len(self._pending) + self._data_size + len(self._event) + (0 if self._id is None else len(self._id))
 
+    @property
+    def is_between_events(self) -> bool:
+        """Whether what comes next is the beginning of a block."""
+        return not (self._after_cr or self._pending or self._in_block())
+
+    def pass_over(self) -> None:
+        """Whole blocks of the stream were read by somebody else."""
+        self._started = True
+
     def feed(self, chunk: bytes) -> Iterator[SseEvent]:
         """The events that this chunk completes. All have to be taken before the next chunk is given.
 
@@ -153,7 +162,7 @@ class SseParser:
 
     def only(self, chunk: bytes) -> SseEvent | None:
         """The event that this chunk is, if it is a usual one, whole and alone; nothing has to be fed then."""
-        if not chunk.endswith(b"\n") or len(chunk) > self._max or self._after_cr or self._pending or self._in_block():
+        if not chunk.endswith(b"\n") or len(chunk) > self._max or not self.is_between_events:
             return None
         usual = _USUAL.fullmatch(chunk)
         return None if usual is None else self._read(usual)

@@ -16,6 +16,7 @@ import msgspec
 from mcp_extproc.contract import SERVER_FAILED
 from mcp_extproc.gateway import refusals
 from mcp_extproc.gateway.relay.identifiers import Cursor, Identifiers, Position, session_checksum
+from mcp_extproc.gateway.relay.progress import progress_in
 from mcp_extproc.gateway.relay.server_messages import Call, Relay, Relayed
 from mcp_extproc.mcp import errors, jsontext, transport, versions
 from mcp_extproc.mcp.compression import PIECE_BYTES, Decompressor, Undecodable, encoding_of
@@ -143,6 +144,8 @@ class CallResponse:
         self._event_bytes = expected.event_bytes
         self._reading = reading
         self._json_members = expected.json_members
+        self._at_once = min(_SLICE_BYTES, expected.event_bytes, expected.json_members)
+        """Bytes that need not be looked at for one event that is too large."""
         self._body = bytearray()
         self._scan: Scan | None = None
         self._counted = 0
@@ -324,6 +327,8 @@ class CallResponse:
 
     def _events(self, chunk: bytes, *, end: bool) -> Slices[Out]:
         out = Out()
+        if self.wants_progress and not self._broken and self._parser.is_between_events:
+            chunk = yield from self._without_progress(chunk, out)
         if (event := self._parser.only(chunk)) is not None and self._is_small(event) and not self._broken:
             self._event(event, out)
         elif chunk and not self._broken:
@@ -351,6 +356,20 @@ class CallResponse:
                 self._answered = True
                 out.parts.append(render(SseEvent(self._rendered(self._error("ended its stream without an answer")))))
         return out
+
+    def _without_progress(self, chunk: bytes, out: Out) -> Slices[bytes]:
+        """What stands in a piece behind the progress with which it begins. That passes at once, as many as there are."""
+        token, start = self._call.progress_token or b"", 0
+        while (found := progress_in(chunk, start, start + self._at_once, token)) is not None:
+            out.parts.append(found.down)
+            is_all, start = len(chunk) - start <= self._at_once, found.end
+            if is_all:
+                break
+            yield
+        if not start:
+            return chunk
+        self._parser.pass_over()
+        return chunk[start:]
 
     def _is_small(self, event: SseEvent) -> bool:
         """Whether it has too few bytes for too many members."""
