@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
-from bench.report import added, added_us, figures
+from bench.report import added, added_us, compared
 from bench.rounds import Outcome, Scenario
 from bench.rules import RulesCost
 from bench.start import Start
@@ -30,24 +29,35 @@ class Bounds:
     aim: float
     at_least: bool = False
 
-    def verdict(self, value: Value) -> str:
-        """What a measured value reaches; undecided about a bound that lies between its quartiles, or in the interval of an
-        estimate."""
-        if value.low < self.must < value.high:
+    def verdict(self, value: Value, least: Value | None = None) -> str:
+        """What a measured value reaches, undecided about a bound that lies in its interval; and of a must that is missed,
+        whether the prototype reaches it, of which `least` is the same figure."""
+        must = self._reached(value, self.must)
+        if must is None:
             return "undecided"
-        if not self._holds(value.middle, self.must):
-            return "**missed**"
-        if value.low < self.aim < value.high:
-            return "must reached, aim undecided"
-        return "aim reached" if self._holds(value.middle, self.aim) else "must reached"
+        if not must:
+            return f"{_MISSED}{'' if least is None else _LEAST[self._reached(least, self.must)]}"
+        return {None: "must reached, aim undecided", True: "aim reached", False: "must reached"}[
+            self._reached(value, self.aim)
+        ]
 
-    def _holds(self, value: float, bound: float) -> bool:
-        return value >= bound if self.at_least else value <= bound
+    def _reached(self, value: Value, bound: float) -> bool | None:
+        """``None`` if that is undecided."""
+        if value.low < bound < value.high:
+            return None
+        return value.middle >= bound if self.at_least else value.middle <= bound
 
-    def row(self, what: str, unit: str, value: Value) -> tuple[str, ...]:
+    def row(self, what: str, unit: str, value: Value, least: Value | None = None) -> tuple[str, ...]:
         """Of the table."""
         sign = "≥" if self.at_least else "≤"
-        return (what, unit, f"{sign} {self.must:g}", f"{sign} {self.aim:g}", str(value), self.verdict(value))
+        alone = "" if least is None else str(least)
+        bounds = f"{sign} {self.must:g}", f"{sign} {self.aim:g}"
+        return (what, unit, *bounds, str(value), alone, self.verdict(value, least))
+
+
+_MISSED = "**missed**"
+_LEAST = {False: "; (p) misses it, too", None: "; (p): undecided", True: "; (p) reaches it"}
+"""Of the prototype, by whether it reaches a must."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,7 @@ class Goal:
     """A key of `bench.sections.plans`."""
     scenario: Scenario
     figure: str
-    """An attribute of `Comparison`, or `MORE_US`."""
+    """One of `bench.report.FIGURES`, or `MORE_US`."""
     bounds: Bounds
     system: str = "gateway"
     against: str = "router"
@@ -71,56 +81,70 @@ class Goal:
     like_against: str = ""
     """Another system that is like the one in `against`."""
 
+    prototype: str = ""
+    """The least that a worker behind ext_proc can do under this load, if there is a system that does it."""
+
     def value(self, outcomes: Mapping[str, Outcome]) -> Value | None:
         """The measured value, if there is one."""
+        return self._value(self.system, outcomes)
+
+    def least(self, outcomes: Mapping[str, Outcome]) -> Value | None:
+        """That of the prototype, if it was measured."""
+        return self._value(self.prototype, outcomes) if self.prototype else None
+
+    def _value(self, system: str, outcomes: Mapping[str, Outcome]) -> Value | None:
         results = outcomes[self.section].results.get(self.scenario, {}) if self.section in outcomes else {}
-        if not {self.system, self.against, self.above or self.system} <= results.keys():
+        if not {system, self.against, self.above or system} <= results.keys():
             return None
         if self.above:
-            return added(results[self.system], results[self.above], results[self.against])
+            return added(results[system], results[self.above], results[self.against])
+        bases = [results[name] for name in (self.against, self.like_against) if name in results]
         if self.figure == MORE_US:
-            alike = dict.fromkeys((self.against, self.like_against))
-            return added_us(results[self.system], [results[name] for name in alike if name in results])
-        compared = figures(results, (self.against,))[self.system].ratios[self.against]
-        value: Quartiles = attrgetter(self.figure)(compared)
-        return value
+            return added_us(results[system], bases)
+        return compared(self.figure, results[system], bases)
 
 
 def _small(logged: str, section: str, suffix: str) -> tuple[Goal, ...]:
-    systems = f"gateway{suffix}", f"router{suffix}"
-    busy, alone = Scenario(0, 16), Scenario(0, 1)
-    return (
-        Goal(f"small calls, 16 connections, {logged}: CPU", section, busy, "cpu", Bounds(2.1, 1.8), *systems),
-        Goal(f"small calls, 16 connections, {logged}: calls/s", section, busy, "calls", Bounds(0.55, 0.65, True), *systems),
-        Goal(f"small calls, 1 connection, {logged}: p50", section, alone, "p50", Bounds(2.0, 1.7), *systems),
-    )  # fmt: skip
+    def goal(count: int, what: str, figure: str, bounds: Bounds) -> Goal:
+        text = f"small calls, {count} connection{'s' if count > 1 else ''}, {logged}: {what}"
+        systems = f"gateway{suffix}", f"router{suffix}"
+        return Goal(text, section, Scenario(0, count), figure, bounds, *systems, prototype=f"floor{suffix}")
 
-
-def _one_event(servers: str, system: str) -> tuple[Goal, ...]:
-    busy, alone = Scenario(0, 16, "event"), Scenario(0, 1, "event")
     return (
-        Goal(f"one event, {servers}: CPU", "events", busy, "cpu", Bounds(2.8, 2.3), system),
-        Goal(f"one event, {servers}: p50", "events", alone, "p50", Bounds(2.8, 2.3), system),
+        goal(16, "CPU", "cpu", Bounds(2.1, 1.8)),
+        goal(16, "calls/s", "calls", Bounds(0.55, 0.65, True)),
+        goal(1, "p50", "p50", Bounds(2.0, 1.7)),
     )
 
 
-_EVENTS = Scenario(0, 16, "events")
+def _events(servers: str, system: str, hundred: Bounds) -> tuple[Goal, ...]:
+    def goal(what: str, scenario: Scenario, figure: str, bounds: Bounds) -> Goal:
+        return Goal(what, "events", scenario, figure, bounds, system, prototype=f"floor-{system}")
+
+    return (
+        goal(f"one event, {servers}: CPU", Scenario(0, 16, "event"), "cpu", Bounds(2.8, 2.3)),
+        goal(f"one event, {servers}: p50", Scenario(0, 1, "event"), "p50", Bounds(2.8, 2.3)),
+        goal(f"100 events, {servers}: CPU", Scenario(0, 16, "events"), "cpu", hundred),
+    )
+
+
+def _large(what: str, section: str, scenario: Scenario, bounds: Bounds) -> Goal:
+    return Goal(f"{what}: CPU", section, scenario, "cpu", bounds, prototype="floor")
+
 
 GOALS = (
     *_small("with access logs", "logged", "-logged"),
     *_small("without", "calls", ""),
-    *_one_event("servers with sessions", "events"),
-    *_one_event("servers without", "stateless"),
-    Goal("100 events, servers with sessions: CPU", "events", _EVENTS, "cpu", Bounds(3.18, 3.0), "events"),
-    Goal("100 events, servers without: CPU", "events", _EVENTS, "cpu", Bounds(1.55, 1.4), "stateless"),
-    Goal("64 KiB of arguments, 4 connections: CPU", "large", Scenario(65_536, 4), "cpu", Bounds(1.2, 0.8)),
-    Goal("64 KiB of arguments, 16 connections: CPU", "calls", Scenario(65_536, 16), "cpu", Bounds(0.9, 0.8)),
-    Goal("64 KiB of results: CPU", "large", Scenario(0, 16, result=65_536), "cpu", Bounds(1.0, 0.6)),
-    Goal("1 MiB of results: CPU", "large", Scenario(0, 16, result=1_048_576), "cpu", Bounds(1.0, 0.6)),
+    *_events("servers with sessions", "events", Bounds(3.18, 3.0)),
+    *_events("servers without", "stateless", Bounds(1.55, 1.4)),
+    _large("64 KiB of arguments, 4 connections", "large", Scenario(65_536, 4), Bounds(1.2, 0.8)),
+    _large("64 KiB of arguments, 16 connections", "calls", Scenario(65_536, 16), Bounds(0.9, 0.8)),
+    _large("64 KiB of results", "large", Scenario(0, 16, result=65_536), Bounds(1.0, 0.6)),
+    _large("1 MiB of results", "large", Scenario(0, 16, result=1_048_576), Bounds(1.0, 0.6)),
     Goal("lists of 3 servers: CPU", "lists of 3", Scenario(0, 1, "list"), "cpu", Bounds(1.2, 0.75)),
     Goal(
         "a policy on metadata: CPU", "policy", Scenario(0, 16), "cpu", Bounds(1.15, 1.05),
-        "policy", "gateway", "x without",
+        "policy", "gateway", "x without", like_against="again",
     ),
     Goal(
         "an access token, used again: CPU", "authentication", Scenario(0, 16), MORE_US, Bounds(25, 15),
@@ -151,7 +175,7 @@ UNDER_RULES, LISTED = Bounds(2.0, 2.0), Bounds(1.1, 1.1)
 IDLE_SESSION, IDLE_STREAM = "an idle session", "its open stream"
 RULED_CALL, RULED_LIST = "a call under 20 rules without conditions", "a list of 1,000 tools under 20 rules"
 
-HEADINGS = ("goal", "unit", "must", "aim", "measured", "")
+HEADINGS = ("goal", "unit", "must", "aim", "measured", "(p) alone", "")
 
 
 def rows(
@@ -172,8 +196,17 @@ def table(rows: Sequence[Sequence[str]], headings: Sequence[str] = HEADINGS) -> 
 
 def renewed(old: str, rows: Sequence[Sequence[str]], run: str) -> str:
     """A table of these rows, and of those of an older one that are about other goals of today's. Each row names its run."""
-    found = {row[0]: row for row in map(_cells, old.splitlines()[2:])} | {row[0]: (*row, run) for row in rows}
-    return table([found[name] for name in _names() if name in found], (*HEADINGS, "run"))
+    headings = (*HEADINGS, "run")
+    found = {row[0]: row for row in _rows(old, headings)} | {row[0]: (*row, run) for row in rows}
+    return table([found[name] for name in _names() if name in found], headings)
+
+
+def _rows(table: str, headings: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Of a table, whose columns may have been others."""
+    first, *lines = table.splitlines() or [""]
+    for line in lines[1:]:
+        cells = dict(zip(_cells(first), _cells(line), strict=True))
+        yield [cells.get(heading, "") for heading in headings]
 
 
 def _cells(line: str) -> Sequence[str]:
@@ -190,14 +223,14 @@ def _names() -> Iterator[str]:
 def _of_loads(outcomes: Mapping[str, Outcome]) -> Iterator[tuple[str, ...]]:
     for goal in GOALS:
         if (value := goal.value(outcomes)) is not None:
-            yield goal.bounds.row(goal.what, goal.unit, value)
+            yield goal.bounds.row(goal.what, goal.unit, value, goal.least(outcomes))
 
 
 def _of_starts(starts: Sequence[Start]) -> Iterator[tuple[str, ...]]:
     for start in starts:
         seconds, memory = START[start.workers]
-        yield seconds.row(_start_of(start.workers), "x imports", Quartiles.of(start.multiples))
-        yield memory.row(_memory_of(start.workers), "MB (PSS)", Quartiles.of(start.megabytes))
+        yield seconds.row(_start_of(start.workers), "x imports", Estimate.of(start.multiples))
+        yield memory.row(_memory_of(start.workers), "MB (PSS)", Estimate.of(start.megabytes))
 
 
 def _start_of(workers: int) -> str:
@@ -213,12 +246,12 @@ def _counted(workers: int) -> str:
 
 
 def _of_rules(ruled: RulesCost) -> Iterator[tuple[str, ...]]:
-    yield UNDER_RULES.row(RULED_CALL, "µs more", Quartiles.of(ruled.calls))
-    yield LISTED.row(RULED_LIST, "x without", Quartiles.of(ruled.lists))
+    yield UNDER_RULES.row(RULED_CALL, "µs more", Estimate.of(ruled.calls))
+    yield LISTED.row(RULED_LIST, "x without", Estimate.of(ruled.lists))
 
 
 def _of_streams(held: Sequence[StreamOutcome]) -> Iterator[tuple[str, ...]]:
-    sessions = Quartiles.of(sum(each.bytes_per_session().values()) / KIB for each in held)
-    streams = Quartiles.of(sum(each.bytes_per_stream().values()) / KIB for each in held)
+    sessions = Estimate.of(sum(each.bytes_per_session().values()) / KIB for each in held)
+    streams = Estimate.of(sum(each.bytes_per_stream().values()) / KIB for each in held)
     yield SESSION.row(IDLE_SESSION, "KiB", sessions)
     yield STREAM.row(IDLE_STREAM, "KiB", streams)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from rich.console import Console
@@ -81,12 +81,8 @@ def _p99_ms(slices: Sequence[float | None]) -> Quartiles | None:
 
 def _compare(own: Sequence[Result], reference: Sequence[Result]) -> Comparison:
     costs = [*map(_cost, reference)]
-    return Comparison(
-        calls=ratios([*map(_rate, own)], [*map(_rate, reference)]),
-        p50=ratios([result.p50 for result in own], [result.p50 for result in reference]),
-        cpu=ratios([*map(_cost, own)], costs),
-        workers=ratios([*map(_workers, own)], costs),
-    )
+    compared = {name: ratios([*map(of, own)], [*map(of, reference)]) for name, of in FIGURES.items()}
+    return Comparison(**compared, workers=ratios([*map(_workers, own)], costs))
 
 
 def _rate(result: Result) -> float:
@@ -101,8 +97,19 @@ def _workers(result: Result) -> float:
     return sum(cpu for name, cpu in result.cpu.items() if name.startswith("worker")) / result.calls
 
 
+FIGURES: Final[Mapping[str, Callable[[Result], float]]] = {"calls": _rate, "p50": lambda result: result.p50, "cpu": _cost}
+"""What a slice says, by the attributes of :class:`Comparison`."""
+
+
 def _cpu_us(seconds: Sequence[float], results: Sequence[Result]) -> Quartiles:
     return Quartiles.of(cpu / result.calls * 1e6 for cpu, result in zip(seconds, results, strict=True))
+
+
+def compared(figure: str, own: Sequence[Result], bases: Sequence[Sequence[Result]]) -> Estimate:
+    """One of :data:`FIGURES`, relative to the mean of systems that are all alike: two processes of the same differ, too."""
+    of = FIGURES[figure]
+    means = [statistics.fmean(map(of, side_by_side)) for side_by_side in zip(*bases, strict=True)]
+    return Estimate.of(of(each) / mean for each, mean in zip(own, means, strict=True))
 
 
 def added(own: Sequence[Result], base: Sequence[Result], unit: Sequence[Result]) -> Quartiles:

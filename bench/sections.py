@@ -89,7 +89,8 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
         if section == "calls":
             scenarios = [Scenario(size, count) for size in wishes.content for count in wishes.connections]
             strict = ["router-strict"] if "router" in others else []
-            add("calls", [*others, *strict, *(each.gateway for each in gateways)], *scenarios)
+            floor = ["floor"] if gateways else []
+            add("calls", [*others, *strict, *(each.gateway for each in gateways), *floor], *scenarios)
         elif section == "events":
             own = [name for each in gateways for name in (each.gateway, each.events, each.stateless)]
             scenarios = [Scenario(0, count, "event") for count in wishes.connections]
@@ -97,6 +98,7 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
             add("events", [*_without(others, "mcp"), *own, *floor], *scenarios, Scenario(0, busiest, "events"))
         elif section == "logged":
             own = [f"{name}-logged" for name in ("router", "gateway") if name in wishes.systems]
+            own += ["floor-logged"] if gateways else []
             add("logged", own, *small, references=("router-logged",), subject=" with access logs")
         elif section == "large":
             add("large", [*_without(others, "mcp"), *(each.gateway for each in gateways)], *_LARGE)
@@ -106,7 +108,7 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
                 add(f"lists of {servers}", systems, Scenario(0, 1, "list"), servers=servers, tools=_LISTED)
         elif section == "policy" and gateways:
             judged = ["router", "router-policy"] if "router" in others else []
-            systems = [*judged, "gateway", "policy"]
+            systems = [*judged, "gateway", "again", "policy"]
             references = ("router", "gateway")
             add("policy", systems, Scenario(0, busiest), references=references, subject=" under a policy")
         elif section == "authentication" and gateways:

@@ -72,13 +72,16 @@ class Estimate:
 
     low: float
     middle: float
-    """Mean of the half in the middle, as few values far out are of something else."""
+    """Mean of the half in the middle, as few values far out are of something else. A median's interval is a tenth wider."""
     high: float
     """In 95 of 100 measurements like this one the truth lies between the two."""
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Self:
-        """By the bootstrap: what the same would be of as many values drawn from these. The same for the same values.
+        """By the bootstrap: what the same would be of values drawn from these. The same for the same values.
+
+        One less is drawn than there are: of as many, what is drawn lies closer together than such measurements do. So an
+        interval of 10 values or more has the truth in 95 of 100 measurements, and one of three in 75.
 
         Raises ValueError if there are none.
         """
@@ -86,7 +89,7 @@ class Estimate:
         if not found:
             raise ValueError("no values")
         draw = random.Random(0)
-        drawn = sorted(_middle_mean(draw.choices(found, k=len(found))) for _ in range(_DRAWS))
+        drawn = sorted(_middle_mean(draw.choices(found, k=max(1, len(found) - 1))) for _ in range(_DRAWS))
         return cls(percentile(drawn, 0.025), _middle_mean(found), percentile(drawn, 0.975))
 
     def __str__(self) -> str:

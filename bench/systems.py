@@ -145,24 +145,28 @@ def _gateway(
     return start
 
 
-def _floor(name: str, upstream: Callable[[Ports], int]) -> Callable[[Stage], Running]:
+def _floor(name: str, upstream: Callable[[Ports], int], *, logged: bool = False) -> Callable[[Stage], Running]:
     """The prototype behind an Envoy with ext_proc and hardly another filter."""
 
     def start(stage: Stage) -> Running:
         port = free_port()
         servers = {server: http_server(upstream(stage.upstream)) for server in stage.servers}
-        gateway = Gateway(stage.directory / name, port, servers)
+        log = stage.access_log(name) if logged else None
+        gateway = Gateway(stage.directory / name, port, servers, more=_logging(log) if log else {})
         worker = gateway.serve_floor(stage.children, stage.directory / f"{name}{STEPS_SUFFIX}")
         envoy = stage.envoy_child(name, with_bare_filters(gateway.bootstrap()))
-        return Running(port, {"envoy": envoy, "worker": worker})
+        return Running(port, {"envoy": envoy, "worker": worker}, access_log=log)
 
     return start
 
 
 def _logged_gateway(stage: Stage) -> Running:
     log = stage.access_log("d")
-    running = _one_worker(stage, "d-logged", {"log": {"access": str(log), "level": "warning"}})
-    return replace(running, access_log=log)
+    return replace(_one_worker(stage, "d-logged", _logging(log)), access_log=log)
+
+
+def _logging(log: Path) -> dict[str, object]:
+    return {"log": {"access": str(log), "level": "warning"}}
 
 
 def _judged_gateway(stage: Stage) -> Running:
@@ -343,6 +347,7 @@ SYSTEMS: Mapping[str, System] = {
     "stateless": System("d", "servers without sessions", _gateway("d-stateless", "http2", _stateless)),
     "workers": System("d", "two workers", _gateway("d-workers", "http2", workers=2)),
     "floor": System("p", "a prototype, ext_proc alone", _floor("floor", _sessions)),
+    "floor-logged": System("p", "a prototype, logging", _floor("floor-logged", _sessions, logged=True)),
     "floor-events": System("p", "a prototype, servers that begin with events", _floor("floor-events", _events)),
     "floor-stateless": System("p", "a prototype, servers without sessions", _floor("floor-stateless", _stateless)),
     "http": System("f", "a server on HTTP", _own_http),

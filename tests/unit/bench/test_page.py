@@ -50,7 +50,7 @@ def test_figures_and_goals() -> None:
         "1.20 [1.20, 1.20] | 0.20 [0.20, 0.20]"
     )
     assert f"| (d) this gateway | {figures} |" in page
-    measured = "1.20 [1.20, 1.20] | aim reached | 2026-11-30 12:00, abc+ |"
+    measured = "1.20 [1.20, 1.20] |  | aim reached | 2026-11-30 12:00, abc+ |"
     assert f"| small calls, 16 connections, without: CPU | x (c) | \u2264 2.1 | \u2264 1.8 | {measured}" in page
     assert "Half of all rounds lie within \u00b10% of a ratio. At least 700 calls a slice." in page
     assert (

@@ -16,13 +16,13 @@ def wishes(**changed: tuple[str, ...]) -> Wishes:
 def test_all_sections() -> None:
     found = plans(wishes())
     assert {name: plan.systems for name, plan in found.items()} == {
-        "calls": ("plain", "mcp", "router", "router-strict", "gateway"),
-        "logged": ("router-logged", "gateway-logged"),
+        "calls": ("plain", "mcp", "router", "router-strict", "gateway", "floor"),
+        "logged": ("router-logged", "gateway-logged", "floor-logged"),
         "events": ("plain", "router", "gateway", "events", "stateless", "floor-events", "floor-stateless"),
         "large": ("plain", "router", "gateway"),
         "lists of 3": ("router", "gateway"),
         "lists of 30": ("router", "gateway"),
-        "policy": ("router", "router-policy", "gateway", "policy"),
+        "policy": ("router", "router-policy", "gateway", "again", "policy"),
         "authentication": ("gateway", "again", "jwt", "token", "tokens", "methods", "key"),
         "telemetry": ("router", "quiet", "metrics", "traces-1", "traces", "audit", "telling"),
         "workers": ("gateway", "workers"),
@@ -49,7 +49,7 @@ def test_all_sections() -> None:
 
 def test_both_transports_meet_in_one_plan() -> None:
     found = plans(wishes(transports=("http2", "grpcio")))
-    assert found["calls"].systems == ("plain", "mcp", "router", "router-strict", "gateway", "grpcio")
+    assert found["calls"].systems == ("plain", "mcp", "router", "router-strict", "gateway", "grpcio", "floor")
     assert found["events"].systems[2:] == (
         "gateway", "events", "stateless", "grpcio", "grpcio-events", "grpcio-stateless", "floor-events", "floor-stateless",
     )  # fmt: skip

@@ -65,3 +65,18 @@ def test_an_estimate_is_surer_with_more_values() -> None:
     assert str(Estimate(0.5, 1, 1.234)) == "1.00 [0.50, 1.23]"
     with pytest.raises(ValueError, match="no values"):
         Estimate.of([])
+
+
+def _disturbed(noise: random.Random) -> float:
+    """A ratio of two slices as a shared machine has them: some 15 % up or down, now and then half as much or twice as much."""
+    return noise.lognormvariate(0, 0.6 if noise.random() < 0.1 else 0.15)
+
+
+@pytest.mark.parametrize("rounds", [10, 30])
+def test_the_truth_lies_in_95_of_100_intervals(rounds: int) -> None:
+    """Of 200: 95 % of them but for chance, which leaves the bounds below once in a thousand times."""
+    noise = random.Random(rounds)
+    many = sorted(_disturbed(noise) for _ in range(100_001))
+    truth = statistics.fmean(many[25_000:75_000])
+    found = [Estimate.of(_disturbed(noise) for _ in range(rounds)) for _ in range(200)]
+    assert 180 <= sum(each.low <= truth <= each.high for each in found) <= 198
