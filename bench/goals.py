@@ -128,8 +128,8 @@ def _events(servers: str, system: str, hundred: Bounds) -> tuple[Goal, ...]:
     )
 
 
-def _large(what: str, section: str, scenario: Scenario, bounds: Bounds) -> Goal:
-    return Goal(f"{what}: CPU", section, scenario, "cpu", bounds, prototype="floor")
+def _large(what: str, scenario: Scenario, bounds: Bounds) -> Goal:
+    return Goal(f"{what}: CPU", "large", scenario, "cpu", bounds, prototype="floor")
 
 
 GOALS = (
@@ -137,10 +137,10 @@ GOALS = (
     *_small("without", "calls", ""),
     *_events("servers with sessions", "events", Bounds(3.18, 3.0)),
     *_events("servers without", "stateless", Bounds(1.55, 1.4)),
-    _large("64 KiB of arguments, 4 connections", "large", Scenario(65_536, 4), Bounds(1.2, 0.8)),
-    _large("64 KiB of arguments, 16 connections", "calls", Scenario(65_536, 16), Bounds(0.9, 0.8)),
-    _large("64 KiB of results", "large", Scenario(0, 16, result=65_536), Bounds(1.0, 0.6)),
-    _large("1 MiB of results", "large", Scenario(0, 16, result=1_048_576), Bounds(1.0, 0.6)),
+    _large("64 KiB of arguments, 4 connections", Scenario(65_536, 4), Bounds(1.2, 0.8)),
+    _large("64 KiB of arguments, 16 connections", Scenario(65_536, 16), Bounds(0.9, 0.8)),
+    _large("64 KiB of results", Scenario(0, 16, result=65_536), Bounds(1.0, 0.6)),
+    _large("1 MiB of results", Scenario(0, 16, result=1_048_576), Bounds(1.0, 0.6)),
     Goal("lists of 3 servers: CPU", "lists of 3", Scenario(0, 1, "list"), "cpu", Bounds(1.2, 0.75)),
     Goal(
         "a policy on metadata: CPU", "policy", Scenario(0, 16), "cpu", Bounds(1.15, 1.05),

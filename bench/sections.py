@@ -37,8 +37,10 @@ _SETTLE = 1.8
 _RESULTS = (0, 65_536)
 """Characters of padding in the results of a server on two transports."""
 
-_LARGE = (Scenario(65_536, 4), Scenario(0, 16, result=65_536), Scenario(0, 16, result=1_048_576))
-"""Large calls beside those of `calls`: arguments with few connections, and results."""
+_LARGE = (
+    Scenario(65_536, 4), Scenario(65_536, 16), Scenario(0, 16, result=65_536), Scenario(0, 16, result=1_048_576),
+)  # fmt: skip
+"""Large calls, each also through the prototype, which shows what they take before anything is read."""
 
 _FEW, _MANY = 3, 30
 """Number of servers whose lists are merged."""
@@ -101,7 +103,8 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
             own += ["floor-logged"] if gateways else []
             add("logged", own, *small, references=("router-logged",), subject=" with access logs")
         elif section == "large":
-            add("large", [*_without(others, "mcp"), *(each.gateway for each in gateways)], *_LARGE)
+            floor = ["floor"] if gateways else []
+            add("large", [*_without(others, "mcp"), *floor, *(each.gateway for each in gateways)], *_LARGE)
         elif section == "lists":
             systems = [*_without(others, "mcp", "plain"), *(each.gateway for each in gateways)]
             for servers in (_FEW, _MANY):

@@ -23,7 +23,7 @@ def processor(kind: type[Processor], rig: Rig) -> Processor:
     return kind(rig.gateway, FakeUpstreams(), FakeStreams(), vetted_calls(rig.gateway), Counters(), lambda: NOW)
 
 
-def call(id: int, **arguments: int) -> bytes:
+def call(id: int, **arguments: object) -> bytes:
     called = {"name": "a__x", "arguments": {"text": str(id), **arguments}}
     body = message("tools/call", called, id=id).replace(b": ", b":")
     return pb.ProcessingRequest(request_body=pb.HttpBody(body=body, end_of_stream=True)).SerializeToString()
@@ -65,3 +65,14 @@ def test_a_response_passes_unread() -> None:
     piece = pb.ProcessingRequest(response_body=pb.HttpBody(body=b"data: no JSON\n\n")).SerializeToString()
     assert exchange.receive(response) == [messages.READ_RESPONSE_BODY]
     assert exchange.receive(piece) == [messages.GO_ON["response_body"]]
+
+
+def test_calls_of_another_size_get_another_answer() -> None:
+    rig = Rig()
+    head = headers_message(request_fields(mcp_session_id=rig.token, mcp_protocol_version="2025-11-25"))
+    raw = head.SerializeToString()
+    prototype, real = processor(floor.Floor, rig), processor(Processor, rig)
+    for id in (100_000_001, 100_000_002):
+        for content in ("", "x" * 65_536):
+            assert answers(prototype, raw, call(id, content=content)) == answers(real, raw, call(id, content=content))
+    assert prototype.counters.value("mcp.forwarded", server="a") == 2, "one of each size was decided"

@@ -19,7 +19,7 @@ def test_all_sections() -> None:
         "calls": ("plain", "mcp", "router", "router-strict", "gateway", "floor"),
         "logged": ("router-logged", "gateway-logged", "floor-logged"),
         "events": ("plain", "router", "gateway", "events", "stateless", "floor-events", "floor-stateless"),
-        "large": ("plain", "router", "gateway"),
+        "large": ("plain", "router", "floor", "gateway"),
         "lists of 3": ("router", "gateway"),
         "lists of 30": ("router", "gateway"),
         "policy": ("router", "router-policy", "gateway", "again", "policy"),
