@@ -199,7 +199,7 @@ async def run(order: Order, children: Sequence[DirectChild] = ()) -> Result:
         BenchError: a response is wrong or missing.
     """
     load = Load(order)
-    limit = max(order.seconds, _LONGEST) + 2 * order.settle + _GRACE
+    limit = max(order.seconds, _LONGEST) + _GRACE
     with ExitStack() as open_:
         try:
             async with asyncio.timeout(limit):
@@ -237,7 +237,6 @@ async def _piped(load: Load, children: Sequence[DirectChild], open_: ExitStack) 
 
 
 async def _measured(order: Order, load: Load, connections: Sequence[Connection]) -> Result:
-    await asyncio.sleep(order.settle)
     cpu = {name: cpu_seconds(pids) for name, pids in order.clocks.items()}
     own = time.process_time()
     start = time.perf_counter()
@@ -245,7 +244,6 @@ async def _measured(order: Order, load: Load, connections: Sequence[Connection])
     await asyncio.gather(*(connection.run() for connection in connections))
     seconds = time.perf_counter() - start
     own = time.process_time() - own
-    await asyncio.sleep(order.settle)
     cpu = {name: cpu_seconds(pids) - cpu[name] for name, pids in order.clocks.items()}
     latencies = sorted(load.latencies)
     return Result(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -106,23 +106,28 @@ def _cpu_us(seconds: Sequence[float], results: Sequence[Result]) -> Quartiles:
 
 
 def compared(figure: str, own: Sequence[Result], bases: Sequence[Sequence[Result]]) -> Estimate:
-    """One of :data:`FIGURES`, relative to the mean of systems that are all alike: two processes of the same differ, too."""
+    """One of :data:`FIGURES`, relative to the mean of systems that are all alike."""
     of = FIGURES[figure]
-    means = [statistics.fmean(map(of, side_by_side)) for side_by_side in zip(*bases, strict=True)]
-    return Estimate.of(of(each) / mean for each, mean in zip(own, means, strict=True))
+    return Estimate.of(of(each) / mean for each, mean in zip(own, _means(of, bases), strict=True))
 
 
-def added(own: Sequence[Result], base: Sequence[Result], unit: Sequence[Result]) -> Quartiles:
-    """CPU per call, all processes together, above another system's, as a share of a third one's."""
-    more = [_cost(each) - _cost(before) for each, before in zip(own, base, strict=True)]
-    return ratios(more, [*map(_cost, unit)])
+def added(own: Sequence[Result], bases: Sequence[Sequence[Result]], unit: Sequence[Result]) -> Estimate:
+    """CPU per call, all processes together, above the mean of systems that are all alike, as a share of another one's."""
+    return Estimate.of(more / _cost(each) for more, each in zip(_more(own, bases), unit, strict=True))
 
 
 def added_us(own: Sequence[Result], bases: Sequence[Sequence[Result]]) -> Estimate:
-    """Microseconds of CPU per call, all processes together, above the mean of systems that are all alike: two processes of the
-    same differ, too."""
-    means = [statistics.fmean(map(_cost, side_by_side)) for side_by_side in zip(*bases, strict=True)]
-    return Estimate.of((_cost(each) - mean) * 1e6 for each, mean in zip(own, means, strict=True))
+    """The same in microseconds."""
+    return Estimate.of(more * 1e6 for more in _more(own, bases))
+
+
+def _more(own: Sequence[Result], bases: Sequence[Sequence[Result]]) -> Iterator[float]:
+    return (_cost(each) - mean for each, mean in zip(own, _means(_cost, bases), strict=True))
+
+
+def _means(of: Callable[[Result], float], bases: Sequence[Sequence[Result]]) -> list[float]:
+    """Round by round. Two processes of the same differ, too, so what is compared with both is compared with their mean."""
+    return [statistics.fmean(map(of, side_by_side)) for side_by_side in zip(*bases, strict=True)]
 
 
 def print_report(console: Console, outcome: Outcome) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,11 +14,12 @@ from typing import Self
 import msgspec
 
 from bench.children import Child
-from bench.clock import proportional_bytes
+from bench.clock import cpu_seconds, proportional_bytes
 from bench.errors import BenchError
 from bench.logs import compare
 from bench.order import rotated, shuffled
 from bench.session import open_session
+from bench.settled import Slice, WholeRounds
 from bench.slices import SERVER, Answer, Kind, Order, Result
 from bench.systems import SYSTEMS, Running, Stage, System
 from bench.tools import COUNT, ECHO, tool_names
@@ -67,7 +69,7 @@ class Plan:
     subject: str = ""
     """What distinguishes its calls from those of other plans, as an ending of "tools/call"."""
     settle: float = 0.0
-    """Seconds that the clocks are read after the last call. Of all systems, so that what they do without calls is in each."""
+    """Seconds after the last call until all is done for it. If there are any, CPU is that of whole rounds."""
 
     @property
     def slices(self) -> int:
@@ -147,9 +149,16 @@ class Rig:
             scenario: {system: [] for system in self._plan.systems} for scenario in self._plan.scenarios
         }
         before = self._memory()
-        for done, (round_, scenario, system) in enumerate(turns(self._plan)):
-            on_slice(done, f"round {round_ + 1}, {self._systems[system].title}")
-            results[scenario][system].append(self._slice(scenario, system))
+        whole = WholeRounds(self._clocks, self._plan.settle) if self._plan.settle else None
+        for round_, order in groupby(enumerate(turns(self._plan)), lambda each: each[1][0]):
+            found = []
+            for done, (_, scenario, system) in order:
+                on_slice(done, f"round {round_ + 1}, {self._systems[system].title}")
+                found.append((scenario, system, self._slice(scenario, system)))
+            slices = [Slice(system, made(scenario, result), result) for scenario, system, result in found]
+            settled = [each.result for each in slices] if whole is None else whole.settled(slices)
+            for (scenario, system, _), result in zip(found, settled, strict=True):
+                results[scenario][system].append(result)
         after = self._memory()
         memory = {
             system: {name: Memory(size, after[system][name]) for name, size in sizes.items()}
@@ -203,7 +212,6 @@ class Rig:
             result=scenario.result,
             warm_up=scenario.warm_up,
             seconds=self._plan.seconds,
-            settle=self._plan.settle,
             clocks={process: child.pids() for process, child in measured.items()},
         )
         before = requests_at(self._ports.sessions)
@@ -220,6 +228,12 @@ class Rig:
                 self._systems[name], scenario, made(scenario, answer.result), reached, len(self._plan.servers)
             )
         return answer.result
+
+    def _clocks(self) -> dict[str, dict[str, float]]:
+        return {
+            system: {name: cpu_seconds(child.pids()) for name, child in running.processes.items()}
+            for system, running in self._running.items()
+        }
 
     def _memory(self) -> dict[str, dict[str, int]]:
         return {

@@ -28,11 +28,15 @@ _FINER = 3
 """How many more rounds there are, of slices that are as much shorter, where a difference is small: many of them tell it better
 than long ones, as what disturbs a slice does so for a while."""
 
-_TELLING = ("quiet", "metrics", "traces-1", "traces", "audit", "telling")
-"""`run` telling others of calls. All are compared with the first, which tells nobody."""
+_TELLING = ("quiet", "quiet-again", "metrics", "traces-1", "traces", "audit", "telling")
+"""`run` telling others of calls. All are compared with the first two, which tell nobody."""
 
-_SETTLE = 1.8
-"""Seconds. Envoy holds records back for half of one, and the collector spans for one."""
+_MORE = 3
+"""How many more rounds there are of these. Their slices are no shorter: what is done before calls, and once for many, is
+shared by more of them."""
+
+_SETTLE = 1.5
+"""Seconds. Envoy holds records back for a tenth of one, and the collector spans for one."""
 
 _RESULTS = (0, 65_536)
 """Characters of padding in the results of a server on two transports."""
@@ -81,10 +85,11 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
         subject: str = "",
         settle: float = 0.0,
         finer: int = 1,
+        more: int = 1,
     ) -> None:
         names = tuple(f"s{number}" for number in range(1, servers + 1))
         if systems:
-            seconds, rounds = wishes.seconds / finer, wishes.rounds * finer
+            seconds, rounds = wishes.seconds / finer, wishes.rounds * finer * more
             found[name] = Plan(tuple(systems), scenarios, seconds, rounds, names, tools, references, subject, settle)
 
     for section in wishes.sections:
@@ -122,7 +127,10 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
             systems = [*_without(others, "mcp", "plain"), *_TELLING]
             references = ("router", "quiet")
             subject = " with telemetry"
-            add("telemetry", systems, Scenario(0, busiest), references=references, subject=subject, settle=_SETTLE)
+            add(
+                "telemetry", systems, Scenario(0, busiest), references=references, subject=subject,
+                settle=_SETTLE, more=_MORE,
+            )  # fmt: skip
         elif section == "workers" and gateways:
             own = [name for each in gateways for name in (each.gateway, each.workers)]
             subject = " with one and two workers"

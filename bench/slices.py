@@ -37,9 +37,6 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     warm_up: int
     """Calls of each connection before the clocks are read, to open Envoy's connections and fill caches."""
     seconds: float
-    settle: float = 0.0
-    """Seconds that the clocks are read after the last call, and after the warm-up: for what is done of calls once they are
-    answered."""
     clocks: dict[str, tuple[int, ...]]
     """Process ids whose CPU is read before and after the slice, by their names in the result. The client adds its own
     children, as `SERVER`."""

@@ -35,21 +35,6 @@ class Quartiles:
         return cls(percentile(ordered, 0.25), statistics.median(ordered), percentile(ordered, 0.75))
 
     @property
-    def low(self) -> float:
-        """Where their half begins."""
-        return self.q1
-
-    @property
-    def middle(self) -> float:
-        """Their median."""
-        return self.median
-
-    @property
-    def high(self) -> float:
-        """Where their half ends."""
-        return self.q3
-
-    @property
     def spread(self) -> float:
         """Half the distance of the quartiles, as a share of the median; 0 if that is 0."""
         return (self.q3 - self.q1) / 2 / abs(self.median) if self.median else 0.0

@@ -336,6 +336,7 @@ SYSTEMS: Mapping[str, System] = {
     "methods": System("d", "with API keys, too: a token", _with_methods("d-methods", _bearing)),
     "key": System("d", "with API keys, too: a key", _with_methods("d-key", lambda _: [{"x-api-key": _API_KEY}])),
     "quiet": System("d", "nothing", _telling("d-quiet")),
+    "quiet-again": System("d", "nothing, once more", _telling("d-quiet-again")),
     "metrics": System("d", "metrics", _telling("d-metrics", "metrics")),
     "traces-1": System("d", "traces of 1 %", _telling("d-traces-1", "traces", sample=0.01)),
     "traces": System("d", "traces of all", _telling("d-traces", "traces")),

@@ -108,6 +108,20 @@ def test_what_is_above_is_above_both_that_are_alike(figure: str) -> None:
     assert (found.low, found.middle, found.high) == pytest.approx(expected)
 
 
+def test_what_a_gateway_adds_is_above_both_that_are_alike_as_a_share_of_the_round() -> None:
+    [goal, *_] = [each for each in GOALS if each.like_above]
+    plan = Plan((goal.against, goal.above, goal.like_above, goal.system), (goal.scenario,), 1.0, 2, ("one",), 2)
+    results = {
+        goal.against: [result(100, 0.010), result(100, 0.020)],  # a slow round: all of it takes twice as long
+        goal.above: [result(100, 0.030), result(100, 0.060)],
+        goal.like_above: [result(100, 0.034), result(100, 0.068)],
+        goal.system: [result(100, 0.036), result(100, 0.072)],
+    }
+    found = goal.value({goal.section: Outcome(plan, {goal.scenario: results}, {})})
+    assert isinstance(found, Estimate)
+    assert (found.low, found.middle, found.high) == pytest.approx((0.4, 0.4, 0.4))
+
+
 every_goal = pytest.mark.parametrize("goal", GOALS, ids=lambda goal: goal.what)
 
 
@@ -136,8 +150,8 @@ def test_every_goal_is_measured_by_a_run_without_options(goal: Goal) -> None:
     )
     plan = plans(Wishes(PLANNED, COMPARED, ("http2",), connections, content, 1.0, 1))[goal.section]
     assert goal.scenario in plan.scenarios
-    systems = {goal.system, goal.against, goal.above, goal.like_against, goal.prototype} - {""}
-    assert systems <= set(plan.systems) <= SYSTEMS.keys()
+    named = {goal.system, goal.against, goal.above, goal.like_above, goal.like_against, goal.prototype} - {""}
+    assert named <= set(plan.systems) <= SYSTEMS.keys()
 
 
 def test_what_was_not_measured_has_no_row() -> None:

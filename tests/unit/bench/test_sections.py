@@ -24,7 +24,7 @@ def test_all_sections() -> None:
         "lists of 30": ("router", "gateway"),
         "policy": ("router", "router-policy", "gateway", "again", "policy"),
         "authentication": ("gateway", "again", "jwt", "token", "tokens", "methods", "key"),
-        "telemetry": ("router", "quiet", "metrics", "traces-1", "traces", "audit", "telling"),
+        "telemetry": ("router", "quiet", "quiet-again", "metrics", "traces-1", "traces", "audit", "telling"),
         "workers": ("gateway", "workers"),
         "run": ("router", "gateway", "run", "run-no-page"),
         "stdio": ("http", "stdio", "shared", "direct"),
@@ -41,6 +41,8 @@ def test_all_sections() -> None:
     assert found["workers"].references == ("gateway",)
     fine, plain = found["authentication"], found["workers"]
     assert (fine.rounds, fine.seconds) == (3 * plain.rounds, plain.seconds / 3)
+    assert (found["telemetry"].rounds, found["telemetry"].seconds) == (3 * plain.rounds, plain.seconds)
+    assert [name for name, plan in found.items() if plan.settle] == ["telemetry"]
     assert found["stdio"].references == ("http",)
     assert [(each.result, each.connections) for each in found["stdio"].scenarios] == [
         (0, 1), (0, 16), (65_536, 1), (65_536, 16),
