@@ -97,7 +97,11 @@ def _workers(result: Result) -> float:
     return sum(cpu for name, cpu in result.cpu.items() if name.startswith("worker")) / result.calls
 
 
-FIGURES: Final[Mapping[str, Callable[[Result], float]]] = {"calls": _rate, "p50": lambda result: result.p50, "cpu": _cost}
+FIGURES: Final[Mapping[str, Callable[[Result], float]]] = {
+    "calls": _rate,
+    "p50": lambda result: result.p50,
+    "cpu": _cost,
+}
 """What a slice says, by the attributes of :class:`Comparison`."""
 
 
