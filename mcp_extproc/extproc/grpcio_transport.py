@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from mcp_extproc.address import Address
+from mcp_extproc.address import Address, TcpAddress
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.certificates import Certificates, Identity
@@ -29,7 +29,7 @@ class GrpcioServer:
 
     Args:
         processor: creates exchanges.
-        address: where to listen.
+        address: where to listen, or a TCP socket that has the right to share its address, and does not listen.
         body_bytes: maximum size of a body that Envoy sends in one message.
         tls: for TLS, on TCP.
     """
@@ -42,14 +42,14 @@ class GrpcioServer:
         tls: Certificates | None = None,
     ) -> None:
         self._processor = processor
-        self._address = address
+        self._address = _of_socket(address) if isinstance(address, socket.socket) else address
         self._tls = tls
         limit = body_bytes + _MESSAGE_OVERHEAD
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", limit),
                 ("grpc.max_send_message_length", -1),  # Merged lists have their own limits.
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(isinstance(address, socket.socket))),
             ]
         )
         self._health = health.aio.HealthServicer()
@@ -70,10 +70,6 @@ class GrpcioServer:
         )
         self._server.add_generic_rpc_handlers((handlers,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        if isinstance(self._address, socket.socket):
-            raise OSError(
-                "the transport grpcio can't take over a TCP socket: let workers listen on unix:PATH, or use http2"
-            )
         try:
             if self._tls is None:
                 self._server.add_insecure_port(str(self._address))
@@ -120,6 +116,11 @@ class GrpcioServer:
         if not exchange.decided:
             # Ending with OK would let the request pass unprocessed.
             await context.abort(grpc.StatusCode.ABORTED, "the exchange ended before it was decided")
+
+
+def _of_socket(shared: socket.socket) -> TcpAddress:
+    host, port, *_ = shared.getsockname()
+    return TcpAddress(host, port)
 
 
 async def _answers(exchange: AnyExchange, message: bytes) -> AsyncIterator[bytes]:

@@ -8,7 +8,8 @@ The supervisor owns the listening socket, and the workers inherit it. Connection
 queue: those that come while a worker that died is replaced wait for the next one. Envoy does not repeat exchanges.
 
 The transport grpcio can't take over a socket. With it a new worker listens on a Unix socket of its own, which is moved to
-the path once it serves (rename(2) is atomic).
+the path once it serves (rename(2) is atomic). At a TCP address it listens beside the one before (SO_REUSEPORT), and the
+supervisor keeps others from there.
 
 Workers get the configuration from the supervisor, not from its file: a worker that dies is restarted with the configuration
 of the others, even if the file has changed.
@@ -63,7 +64,7 @@ class _Seat:
         self.address = address
         self._inherits = inherits
         self.listening: socket.socket | None = None
-        """What workers inherit."""
+        """What workers inherit: where they listen, or at TCP beside which they do."""
         self.process: Subprocess | None = None
         self.config: Loaded | None = None
         """The current worker."""
@@ -91,7 +92,7 @@ class _Seat:
             except OSError as error:
                 raise StartError(str(error)) from None
             return
-        self.listening = listening.at_port(self.address)
+        self.listening = listening.at_port(self.address) if self._inherits else listening.shared_port(self.address)
 
     def close(self) -> None:
         """Remove the socket at the address, unless somebody else has put another one there by now."""

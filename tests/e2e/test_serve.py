@@ -190,6 +190,25 @@ async def test_a_worker_that_is_killed_comes_back(place: Place, alpha: ScriptedS
         assert not is_alive(worker)
 
 
+async def test_grpcio_at_a_tcp_address(place: Place, alpha: ScriptedServer) -> None:
+    """Its workers listen there beside each other: they are replaced, come back, and nobody else gets in."""
+    place.write(alpha=alpha.url)
+    there = ("--transport", "grpcio", "--listen", f"127.0.0.1:{free_port()}")
+    async with serving(place, *there) as process, envoy(place) as client:
+        session = await client.initialize()
+        first = workers_of(process.pid)
+        process.send_signal(signal.SIGHUP)
+        await until_logged(place, "workers_replaced")
+        await gone(first)
+        await until_served(client, session, "alpha__echo")
+        [second] = workers_of(process.pid)
+        os.kill(second, signal.SIGKILL)
+        await until_logged(place, "worker_died")
+        await until_served(client, session, "alpha__echo")
+        code, _, err = await serve_once(place, *there, "--envoy-config", str(place.directory / "other"))
+        assert (code, "Address already in use" in err) == (1, True)
+
+
 async def test_nothing_reaches_a_server_before_a_worker_is_ready(place: Place, alpha: ScriptedServer) -> None:
     """Also where there is one worker only, whose health nobody checks: what comes before that waits for it."""
     place.write(alpha=alpha.url)

@@ -178,7 +178,6 @@ async def test_certificates_replaced_under_calls(stage: Stage, tmp_path: Path) -
     assert calls.failed == []
 
 
-@pytest.mark.parametrize("stage", ["http2"], indirect=True)  # with grpcio no worker takes over a TCP socket
 async def test_attack_who_has_no_certificate_writes_no_audit(stage: Stage, tmp_path: Path) -> None:
     """Any user of the machine can connect to a TCP address."""
     authority, stranger = Authority(tmp_path / "authority"), Authority(tmp_path / "stranger")

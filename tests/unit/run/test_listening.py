@@ -14,7 +14,7 @@ import pytest
 
 from mcp_extproc.address import TcpAddress, UnixAddress
 from mcp_extproc.run import unix_sockets
-from mcp_extproc.run.listening import listen
+from mcp_extproc.run.listening import listen, shared_port
 from mcp_extproc.run.process import StartError
 from tests.support.processes import free_port
 
@@ -51,6 +51,25 @@ async def test_a_tcp_address() -> None:
         assert listening.getsockname() == ("127.0.0.1", port)
         with pytest.raises(StartError, match=rf"cannot listen on 127\.0\.0\.1:{port}: Address already in use"):
             await listen(TcpAddress("127.0.0.1", port))
+
+
+def test_a_port_that_processes_of_ours_share_is_nobody_elses() -> None:
+    """Whether one of them listens there or not."""
+    address = TcpAddress("127.0.0.1", free_port())
+    with shared_port(address):
+        for _ in range(2):
+            _is_taken(address)
+            with socket.create_server(address, reuse_port=True) as listening, socket.create_connection(address):
+                listening.accept()[0].close()
+                _is_taken(address)
+    with socket.create_server(address, reuse_port=True):  # of others, who would share
+        with pytest.raises(StartError, match=rf"cannot listen on {address}: Address already in use\. Choose another"):
+            shared_port(address)
+
+
+def _is_taken(address: TcpAddress) -> None:
+    with pytest.raises(OSError, match="Address already in use"):
+        socket.create_server(address).close()
 
 
 async def test_a_path_that_is_taken_or_nowhere(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
