@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--reports", type=int, metavar="DESCRIPTOR", help="A socket at which workers report.")
 def collector_process(log_level: str | None, log_format: str | None, reports: int | None) -> None:
     """The process behind `run` and `serve` to which Envoy sends its records. It is told what to do on standard input."""
-    from mcp_extproc.extproc.certificates import TlsError
+    from mcp_extproc.pem import TlsError
     from mcp_extproc.telemetry.audit_file import AuditFileError
     from mcp_extproc.telemetry.collector.main import serve
     from mcp_extproc.telemetry.collector.scrape import ScrapeError

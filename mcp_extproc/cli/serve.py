@@ -283,7 +283,7 @@ def _work(
     on_ready: Callable[[], None] = lambda: None,
     collector: socket.socket | None = None,
 ) -> None:
-    from mcp_extproc.extproc.certificates import TlsError
+    from mcp_extproc.pem import TlsError
     from mcp_extproc.run.worker import DRAIN_SECONDS, WorkerOptions
     from mcp_extproc.run.worker import serve as serve_worker
 

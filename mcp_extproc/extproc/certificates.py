@@ -1,29 +1,22 @@
 """The worker's certificate and the clients' CA, from files that are read again when they change.
 
 Each new connection checks whether the files have changed, and uses their current content; open connections keep theirs. So
-certificates can be replaced without a signal, and in any way: by renaming, by overwriting, or behind a symbolic link that
-changes, as in Kubernetes.
+certificates can be replaced without a signal.
 """
 
 from __future__ import annotations
 
 import logging
 import ssl
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
+from mcp_extproc.pem import Newest, TlsError, load_authorities, load_pair
 from mcp_extproc.telemetry import log
 
-_ENCRYPTED = "the key is encrypted: use one without a passphrase"
-
 _LOG = log.logger("tls")
-
-
-class TlsError(Exception):
-    """The files can't be used. ``str()`` is the file and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +56,7 @@ class Certificates:
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
-        self._lock = threading.Lock()
-        self._seen = self._stamps()
-        self._identity = _read(files)
+        self._newest = Newest(files, lambda: _read(files), self._tell)
 
     @property
     def asks_clients(self) -> bool:
@@ -74,35 +65,20 @@ class Certificates:
 
     def current(self) -> Identity:
         """The context for a new connection."""
-        with self._lock:
-            stamps = self._stamps()
-            if stamps != self._seen:
-                self._renew(stamps)
-            return self._identity
+        return self._newest.current()
 
     def context(self) -> ssl.SSLContext:
         """For a listener: each of its connections gets the context of :meth:`current`."""
         return _Newest(self)
 
-    def _renew(self, stamps: list[object]) -> None:
-        try:
-            identity, problem = _read(self._files), ""
-        except TlsError as error:
-            identity, problem = self._identity, str(error)
-        if self._stamps() != stamps:
-            return  # Replaced while they were read: the next connection checks again.
-        self._seen = stamps
-        self._identity = identity
-        if problem:
+    def _tell(self, problem: TlsError | None) -> None:
+        if problem is not None:
             log.event(_LOG, logging.ERROR, "tls_files_refused", {
-                "why": problem,
+                "why": str(problem),
                 "effect": "new connections use the previous content",
             })  # fmt: skip
         else:
             log.event(_LOG, logging.INFO, "tls_files_renewed", {"certificate": str(self._files.certificate)})
-
-    def _stamps(self) -> list[object]:
-        return [_stamp(file) for file in self._files]
 
 
 class _Newest(ssl.SSLContext):
@@ -144,7 +120,7 @@ def _read(files: TlsFiles) -> Identity:
             None if file is None else file.read_bytes() for file in (files.certificate, files.key, files.client_ca)
         )
     except OSError as error:
-        raise TlsError(f"{error.filename} can't be read: {error.strerror}") from None
+        raise TlsError((Path(error.filename),), f"can't be read: {error.strerror}") from None
     assert certificate is not None
     assert key is not None
     return Identity(certificate, key, client_ca, _context(files))
@@ -155,34 +131,8 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9113 section 9.2.
     context.set_alpn_protocols(["h2"])
     context.sslobject_class = _Handshake
-    try:
-        context.load_cert_chain(files.certificate, files.key, password=_refuse)
-    except (ssl.SSLError, OSError, ValueError) as error:
-        raise TlsError(f"{files.certificate} with {files.key}: {_why(error, 'a certificate and its key')}") from None
+    load_pair(context, files.certificate, files.key)
     if files.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
-        try:
-            context.load_verify_locations(files.client_ca)
-        except (ssl.SSLError, OSError) as error:
-            raise TlsError(f"{files.client_ca}: {_why(error, 'certificates of authorities')}") from None
+        load_authorities(context, files.client_ca)
     return context
-
-
-def _why(error: Exception, expected: str) -> str:
-    if isinstance(error, ssl.SSLError):
-        reasons = {"KEY_VALUES_MISMATCH": "the key belongs to another certificate"}
-        return reasons.get(error.reason or "", f"expected {expected}, in PEM")
-    return str(error)
-
-
-def _refuse() -> NoReturn:
-    raise ValueError(_ENCRYPTED)
-
-
-def _stamp(file: Path) -> object:
-    """Changes when a file, or the target of a link to it, changes."""
-    try:
-        status = file.stat()
-    except OSError as error:
-        return error.errno
-    return status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size

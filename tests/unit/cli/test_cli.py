@@ -332,7 +332,7 @@ def test_serve_says_which_certificate_is_none(file: Path) -> None:
     assert "Traceback" not in done.stderr
     done = program("serve", str(file), *TCP, "--tls-certificate", "/nowhere.pem", "--tls-key", str(file))
     assert done.returncode == 2
-    assert "TLS can't be served: /nowhere.pem can't be read: No such file or directory" in done.stderr
+    assert "TLS can't be served: /nowhere.pem: can't be read: No such file or directory" in done.stderr
     assert "Traceback" not in done.stderr
 
 

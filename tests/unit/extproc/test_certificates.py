@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from mcp_extproc.extproc.certificates import Certificates, TlsError, TlsFiles
+from mcp_extproc.extproc.certificates import Certificates, TlsFiles
+from mcp_extproc.pem import TlsError
 from tests.support.tls import Authority, Volume
 
 
@@ -95,7 +96,7 @@ def test_files_that_are_not_there(authority: Authority, name: str) -> None:
     files = authority.server_files()
     missing = {"certificate": files.certificate, "key": files.key, "ca": authority.ca}[name]
     missing.unlink()
-    with pytest.raises(TlsError, match=f"{missing} can't be read: No such file or directory"):
+    with pytest.raises(TlsError, match=f"{missing}: can't be read: No such file or directory"):
         Certificates(files)
 
 
