@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -16,8 +15,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from mcp_extproc.config import otlp_tls
 from mcp_extproc.config.base import Model
-from mcp_extproc.config.config_error import ConfigError, PlacedError
+from mcp_extproc.config.config_error import PlacedError
+from mcp_extproc.config.otlp_tls import OtlpTls
 from mcp_extproc.config.telemetry import (
     Audit,
     Metrics,
@@ -29,12 +30,11 @@ from mcp_extproc.config.telemetry import (
     endpoint,
     tcp_address,
 )
-from mcp_extproc.config.text_file import text_in
 from mcp_extproc.config.values import is_header_name
+from mcp_extproc.pem import TlsError
 
 SERVICE_NAME: Final = "mcp-extproc"
 _GRPC_PORT: Final = 4317
-_MAX_CA_BYTES: Final = 1 << 20
 
 
 class Signal(Enum):
@@ -52,13 +52,13 @@ class Export:
     Attributes:
         url: of OTLP/HTTP with the path; of gRPC the base.
         headers: of each request; their values are secret.
-        ca: certificates in PEM, one of which the receiver's is issued by; ``None`` for those of this machine.
+        tls: files for TLS; ``None`` where this machine's authorities are trusted, and there is no certificate of the client.
     """
 
     url: str
     protocol: Protocol
     headers: Mapping[str, str]
-    ca: str | None = None
+    tls: OtlpTls | None = None
 
     def __repr__(self) -> str:
         return f"Export({self.url!r}, {self.protocol!r}, headers={sorted(self.headers)})"
@@ -227,7 +227,7 @@ def _export(place: str, signal: Signal, section: Otlp | None, variables: _Variab
         url=url if is_whole or protocol == "grpc" else f"{url}/v1/{signal.value}",
         protocol=protocol,
         headers=_headers(place, signal, section, protocol, variables),
-        ca=_ca(signal, url, variables),
+        tls=_tls(signal, url, variables),
     )
 
 
@@ -275,18 +275,28 @@ def _unusable(name: str, value: str, protocol: Protocol) -> str | None:
     return None
 
 
-def _ca(signal: Signal, url: str, variables: _Variables) -> str | None:
-    """Whom it trusts, where that is not whom this machine does."""
-    name = variables.name_of(signal, "CERTIFICATE")
-    path = variables.get(name)
-    if path is None or not url.lower().startswith("https:"):
+def _tls(signal: Signal, url: str, variables: _Variables) -> OtlpTls | None:
+    """Whom it trusts, where that is not whom this machine does, and the client's certificate (exporter, "Configuration
+    Options")."""
+    words = ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
+    names = [variables.name_of(signal, word) for word in words]
+    paths = [None if (path := variables.get(name)) is None else Path(path) for name in names]
+    if not any(paths) or not url.lower().startswith("https:"):
         return None
+    _, certificate, key = paths
+    if (certificate is None) != (key is None):
+        _, *pair = names
+        there, missing = pair if key is None else reversed(pair)
+        raise ValueError(f"{there}: set {missing}, too, as a certificate goes with its key")
+    files = OtlpTls(*paths)
     try:
-        found = text_in(Path(path), _MAX_CA_BYTES)
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=found)
-    except (ConfigError, OSError, ValueError):  # ssl.SSLError is an OSError
-        raise ValueError(f"{name}: expected the path of a readable file that has certificates in PEM") from None
-    return found
+        otlp_tls.read(files)
+    except TlsError as error:
+        concerned = [name for name, path in zip(names, paths, strict=True) if path in error.files]
+        raise ValueError(
+            f"{', '.join(concerned)}: expected the path of a readable file in PEM, but {error.why}"
+        ) from None
+    return files
 
 
 def _resource(telemetry: Telemetry, variables: _Variables) -> Mapping[str, str]:

@@ -23,6 +23,7 @@ import msgspec
 from mcp_extproc.address import TcpAddress, UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config import otel_variables as otel
+from mcp_extproc.config.otlp_tls import OtlpTls
 from mcp_extproc.config.telemetry import Metrics
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.extproc.certificates import TlsFiles
@@ -31,7 +32,7 @@ from mcp_extproc.run.process import PYTHON, START_SECONDS, Restarts, StartError,
 from mcp_extproc.run.report_channel import ReportChannel
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
-from mcp_extproc.telemetry.collector.spec import AuditTo, CollectorSpec, Export, PageAt, TlsWith
+from mcp_extproc.telemetry.collector.spec import AuditTo, CollectorSpec, Export, ExportTls, PageAt, TlsWith
 
 STOP_SECONDS = 10.0
 """It still sends what it has."""
@@ -103,7 +104,17 @@ def _tls(files: TlsFiles | None) -> TlsWith | None:
 
 
 def _export(found: otel.Export | None) -> Export | None:
-    return None if found is None else Export(found.url, found.protocol == "grpc", {**found.headers}, found.ca)
+    if found is None:
+        return None
+    return Export(found.url, found.protocol == "grpc", {**found.headers}, _export_tls(found.tls))
+
+
+def _export_tls(files: OtlpTls | None) -> ExportTls | None:
+    if files is None:
+        return None
+    return ExportTls(
+        *(None if file is None else str(file.absolute()) for file in (files.ca, files.certificate, files.key))
+    )
 
 
 class CollectorProcess:

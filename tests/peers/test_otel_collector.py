@@ -15,6 +15,7 @@ from tests.support.gateway import gateway
 from tests.support.golang import built_here
 from tests.support.processes import ROOT, free_port, http_server
 from tests.support.scripted import ScriptedServer
+from tests.support.tls import Authority
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1200)  # it may have to be built
@@ -23,10 +24,16 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 @asynccontextmanager
-async def collector(folder: Path) -> AsyncIterator[tuple[int, int, Path]]:
-    """A running one: its ports for gRPC and HTTP, and the file to which it writes what came, a line of JSON each."""
+async def collector(folder: Path, **options: Any) -> AsyncIterator[tuple[int, int, Path]]:
+    """A running one: its ports for gRPC and HTTP, and the file to which it writes what came, a line of JSON each.
+
+    Args:
+        folder: for files.
+        options: of its receivers.
+    """
     grpc, http, out = free_port(), free_port(), folder / "out.jsonl"
-    protocols = {"grpc": {"endpoint": f"127.0.0.1:{grpc}"}, "http": {"endpoint": f"127.0.0.1:{http}"}}
+    ports = {"grpc": grpc, "http": http}
+    protocols = {name: {"endpoint": f"127.0.0.1:{port}", **options} for name, port in ports.items()}
     pipelines = {signal: {"receivers": ["otlp"], "exporters": ["file"]} for signal in ("traces", "metrics", "logs")}
     file = folder / "otelcol.yaml"
     file.write_text(yaml.safe_dump({
@@ -85,6 +92,24 @@ async def test_all_signals(protocol: str, tmp_path: Path) -> None:
     [*_, duration] = metric(out, "mcp.server.operation.duration")
     assert duration["unit"] == "s"
     assert {point["explicitBounds"][0] for point in duration["histogram"]["dataPoints"]} == {0.01}
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+async def test_one_that_wants_a_certificate(protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority(tmp_path / "authority")
+    tls = {
+        "cert_file": str(authority.certificate("server")),
+        "key_file": str(authority.key("server")),
+        "client_ca_file": str(authority.ca),
+    }
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(authority.ca))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", str(authority.certificate("client")))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_KEY", str(authority.key("client")))
+    async with ScriptedServer("alpha") as alpha, collector(tmp_path, tls=tls) as (grpc, http, out):
+        otlp = {"endpoint": f"https://127.0.0.1:{grpc if protocol == 'grpc' else http}", "protocol": protocol}
+        async with gateway(tmp_path, {"alpha": alpha.url}, telemetry={"traces": otlp}) as client:
+            await client.initialize()
+            await eventually(lambda: read(out, "Spans", "spans"), "its spans", until=bool)
 
 
 def metric(out: Path, name: str) -> list[dict[str, Any]]:

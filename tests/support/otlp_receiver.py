@@ -90,7 +90,7 @@ async def over_http(tls: TlsFiles | None = None) -> AsyncIterator[Received]:
     """A receiver at `url`.
 
     Args:
-        tls: its certificate, where it speaks TLS.
+        tls: its certificate, where it speaks TLS, and who issues those of its clients, where they need one.
     """
     received = Received()
 
@@ -109,6 +109,9 @@ async def over_http(tls: TlsFiles | None = None) -> AsyncIterator[Received]:
     if tls is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(tls.certificate, tls.key)
+        if tls.client_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(tls.client_ca)
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     received.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{runner.addresses[0][1]}"
     try:
@@ -136,7 +139,9 @@ async def over_grpc(tls: TlsFiles | None = None) -> AsyncIterator[Received]:
         received.url = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     else:
         pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
-        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+        client_ca = None if tls.client_ca is None else tls.client_ca.read_bytes()
+        asks = client_ca is not None
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair], client_ca, asks))
         received.url = f"https://127.0.0.1:{port}"
     await server.start()
     try:

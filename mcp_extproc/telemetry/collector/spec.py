@@ -9,6 +9,14 @@ import msgspec
 from mcp_extproc.telemetry.restarts import RestartCounts
 
 
+class ExportTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Absolute paths of files in PEM, as in :class:`mcp_extproc.config.otlp_tls.OtlpTls`."""
+
+    ca: str | None
+    certificate: str | None
+    key: str | None
+
+
 class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where one signal is sent.
 
@@ -16,13 +24,13 @@ class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         url: of OTLP/HTTP with the path; of gRPC the base.
         is_grpc: whether it is gRPC.
         headers: of each request.
-        ca: certificates in PEM that are trusted; ``None`` for those of this machine.
+        tls: files for TLS; ``None`` for the authorities that this machine trusts, and no certificate.
     """
 
     url: str
     is_grpc: bool
     headers: dict[str, str]
-    ca: str | None = None
+    tls: ExportTls | None = None
 
     @property
     def host(self) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +19,10 @@ from urllib.parse import urlsplit
 import aiohttp
 import grpc
 
+from mcp_extproc.config.otlp_tls import ClientTls
+from mcp_extproc.pem import TlsError
 from mcp_extproc.telemetry import log
+from mcp_extproc.telemetry.collector.receiver_tls import ReceiverTls
 from mcp_extproc.telemetry.collector.spec import Export
 
 TIMEOUT: Final = 5.0
@@ -129,13 +131,16 @@ def _pauses() -> Iterator[float]:
 
 
 def _over_http(export: Export) -> tuple[Attempt, Callable[[], Awaitable[None]]]:
-    connector = None if export.ca is None else aiohttp.TCPConnector(ssl=_trusting(export.ca))
-    session = aiohttp.ClientSession(headers={**export.headers, **_HEADERS}, connector=connector, trust_env=True)
+    tls = None if export.tls is None else ReceiverTls(export.tls)
+    session = aiohttp.ClientSession(headers={**export.headers, **_HEADERS}, trust_env=True)
 
     async def attempt(request: bytes) -> Refusal | None:
         try:
-            async with session.post(export.url, data=request, allow_redirects=False) as response:
+            context = True if tls is None else tls.current().context
+            async with session.post(export.url, data=request, allow_redirects=False, ssl=context) as response:
                 pass  # It may answer whatever it likes: what is behind the head is not read.
+        except TlsError as error:
+            return Refusal(str(error), helps_again=True)
         except (aiohttp.ClientError, OSError) as error:
             return Refusal(_said_by_http(error), helps_again=True)
         if 200 <= response.status < 300:
@@ -143,12 +148,6 @@ def _over_http(export: Export) -> tuple[Attempt, Callable[[], Awaitable[None]]]:
         return Refusal(f"HTTP {response.status}", helps_again=response.status in _AGAIN)
 
     return attempt, session.close
-
-
-def _trusting(ca: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=ca)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def _said_by_http(error: aiohttp.ClientError | OSError) -> str:
@@ -159,23 +158,52 @@ def _said_by_http(error: aiohttp.ClientError | OSError) -> str:
 
 
 def _over_grpc(export: Export, method: str) -> tuple[Attempt, Callable[[], Awaitable[None]]]:
-    url = urlsplit(export.url)
-    if url.scheme == "https":
-        trusted = None if export.ca is None else export.ca.encode()
-        channel = grpc.aio.secure_channel(url.netloc, grpc.ssl_channel_credentials(trusted))
-    else:
-        channel = grpc.aio.insecure_channel(url.netloc)
-    call = channel.unary_unary(method)  # bytes in, bytes out
+    channel = _Channel(export)
     headers = tuple((name.lower(), value) for name, value in export.headers.items())
 
     async def attempt(request: bytes) -> Refusal | None:
         try:
+            call = (await channel.current()).unary_unary(method)  # bytes in, bytes out
             await call(request, metadata=headers)
+        except TlsError as error:
+            return Refusal(str(error), helps_again=True)
         except grpc.aio.AioRpcError as error:
             return Refusal(_said_by_grpc(error), helps_again=error.code() in _AGAIN_OVER_GRPC)
         return None
 
     return attempt, channel.close
+
+
+class _Channel:
+    """Of gRPC, which takes TLS for good: another one where that has changed."""
+
+    def __init__(self, export: Export) -> None:
+        self._url = urlsplit(export.url)
+        self._tls = None if export.tls is None else ReceiverTls(export.tls)
+        self._made_with: ClientTls | None = None
+        self._channel: grpc.aio.Channel | None = None
+
+    async def current(self) -> grpc.aio.Channel:
+        """The one to call.
+
+        Raises:
+            TlsError: there is none.
+        """
+        tls = None if self._tls is None else self._tls.current()
+        if self._channel is None or tls is not self._made_with:
+            await self.close()
+            self._channel, self._made_with = self._made(tls), tls
+        return self._channel
+
+    def _made(self, tls: ClientTls | None) -> grpc.aio.Channel:
+        if self._url.scheme != "https":
+            return grpc.aio.insecure_channel(self._url.netloc)
+        files = () if tls is None else (tls.ca, tls.key, tls.certificate)
+        return grpc.aio.secure_channel(self._url.netloc, grpc.ssl_channel_credentials(*files))
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close()
 
 
 def _said_by_grpc(error: grpc.aio.AioRpcError) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from mcp_extproc.config import loads
 from mcp_extproc.config.otel_variables import Export, Exports, Sampler, exports, filled_in
+from mcp_extproc.config.otlp_tls import OtlpTls
 from mcp_extproc.config.telemetry import Audit, Otlp, Telemetry
 from tests.support.tls import Authority
 from tests.unit.config.support import error_of, native
@@ -167,10 +168,48 @@ def test_a_certificate_of_a_private_authority(tmp_path: Path) -> None:
     }
     on = found(environ)
     assert on.traces is not None
-    assert on.traces.ca == ca.read_text()
+    assert on.traces.tls == OtlpTls(ca)
     assert found({**environ, **ENDPOINT}).traces == Export("http://env:4318/v1/traces", "http/protobuf", {})
-    with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_CERTIFICATE: expected the path of a readable file"):
+    with pytest.raises(ValueError, match=r"OTEL_EXPORTER_OTLP_CERTIFICATE: expected the path of .*, but no such file$"):
         found(environ, logs={"otlp": {}})
+
+
+def pair(certificate: Path, key: Path, signal: str = "") -> dict[str, str]:
+    name = f"OTEL_EXPORTER_OTLP_{signal}CLIENT"
+    return {f"{name}_CERTIFICATE": str(certificate), f"{name}_KEY": str(key)}
+
+
+def test_a_certificate_of_the_client(tmp_path: Path) -> None:
+    """A signal's own counts, each by itself."""
+    ours = Authority(tmp_path)
+    certificate, key = ours.certificate("client"), ours.key("client")
+    general = pair(tmp_path / "none.pem", key) | {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://env"}
+    on = found(general | {"OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE": str(certificate)})
+    assert on.traces is not None
+    assert on.traces.tls == OtlpTls(None, certificate, key)
+    assert found(general | ENDPOINT).traces == Export("http://env:4318/v1/traces", "http/protobuf", {})
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "why"),
+    [
+        (
+            "client.pem",
+            "server.key",
+            "CLIENT_CERTIFICATE, OTEL_EXPORTER_OTLP_CLIENT_KEY: .*, but the key belongs to another",
+        ),
+        ("client.pem", "none.key", "CLIENT_KEY: expected the path of a readable file in PEM, but no such file"),
+        ("client.pem", "", "CLIENT_CERTIFICATE: set OTEL_EXPORTER_OTLP_CLIENT_KEY, too"),
+        ("", "client.key", "CLIENT_KEY: set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE, too"),
+    ],
+)
+def test_a_certificate_that_is_none_of_a_client(certificate: str, key: str, why: str, tmp_path: Path) -> None:
+    Authority(tmp_path)
+    wrong = pair(tmp_path / certificate if certificate else Path(), tmp_path / key if key else Path())
+    environ = {name: value for name, value in wrong.items() if value != "."}
+    with pytest.raises(ValueError, match=f"^OTEL_EXPORTER_OTLP_{why}") as caught:
+        found(environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://env"})
+    assert str(tmp_path) not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "hunter2", "-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n"])

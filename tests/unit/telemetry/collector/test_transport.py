@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ import grpc
 import pytest
 from aiohttp import web
 
+from mcp_extproc.extproc.certificates import TlsFiles
 from mcp_extproc.telemetry.collector import transport
-from mcp_extproc.telemetry.collector.spec import Export
+from mcp_extproc.telemetry.collector.spec import Export, ExportTls
 from mcp_extproc.telemetry.collector.transport import LOGS, METRICS, TRACES, Transport
+from tests.support.otlp_receiver import Received
 from tests.support.otlp_receiver import over_grpc as over_grpc_receiver
 from tests.support.otlp_receiver import over_http as over_http_receiver
 from tests.support.processes import free_port
-from tests.support.tls import Authority
+from tests.support.tls import Authority, Volume
 
 
 async def over_http(*statuses: int) -> tuple[bool, list[bytes]]:
@@ -217,18 +219,76 @@ async def test_what_ends_with_the_process_is_told_of(caplog: pytest.LogCaptureFi
     await to.close()
 
 
+# -- TLS ------------------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def over_tls(is_grpc: bool, receiver: TlsFiles, ours: ExportTls) -> AsyncIterator[tuple[Received, Transport]]:
+    """A receiver, and who sends to it."""
+    async with (over_grpc_receiver if is_grpc else over_http_receiver)(receiver) as received:
+        url = received.url if is_grpc else f"{received.url}/v1/traces"
+        to = Transport(Export(url, is_grpc, headers={}, tls=ours), TRACES)
+        try:
+            yield received, to
+        finally:
+            await to.close()
+
+
+async def arrives(to: Transport) -> bool:
+    """Within a second."""
+    try:
+        async with asyncio.timeout(1):
+            return await to.send(b"")
+    except TimeoutError:
+        return False
+
+
 @pytest.mark.parametrize("is_grpc", [False, True])
-async def test_a_receiver_whose_certificate_is_of_a_private_authority(
+async def test_a_receiver_whose_certificate_is_of_a_private_authority(is_grpc: bool, tmp_path: Path) -> None:
+    ours, other = Authority(tmp_path), Authority(tmp_path / "other")
+    files = ours.server_files(asks=False)
+    async with over_tls(is_grpc, files, ExportTls(str(other.ca), None, None)) as (_, to):
+        assert not await arrives(to)
+    async with over_tls(is_grpc, files, ExportTls(str(ours.ca), None, None)) as (received, to):
+        assert await arrives(to)
+        assert len(received.requests) == 1
+
+
+def of_client(volume: Volume) -> ExportTls:
+    files = volume.files
+    return ExportTls(str(files.client_ca), str(files.certificate), str(files.key))
+
+
+@pytest.mark.parametrize("is_grpc", [False, True])
+async def test_a_receiver_that_wants_a_certificate(
     is_grpc: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ours = Authority(tmp_path)
-    receiver = over_grpc_receiver if is_grpc else over_http_receiver
-    async with receiver(ours.server_files(asks=False)) as received:
-        url = received.url if is_grpc else f"{received.url}/v1/traces"
-        for ca, arrives in ((ours.ca.read_text(), True), (Authority(tmp_path / "other").ca.read_text(), False)):
-            to = Transport(Export(url, is_grpc, headers={}, ca=ca), TRACES)
-            with caplog.at_level(logging.WARNING), contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1):
-                    assert await to.send(b"") == arrives
-            await to.close()
-        assert len(received.requests) == 1
+    """What it takes is read again when it changes, and what can't be used changes nothing."""
+    ours, other, volume = Authority(tmp_path), Authority(tmp_path / "other"), Volume(tmp_path / "volume")
+    async with over_tls(is_grpc, ours.server_files(), ExportTls(str(ours.ca), None, None)) as (received, to):
+        assert not await arrives(to), "without one"
+    volume.put_files(other.certificate("client"), other.key("client"), ours.ca)
+    async with over_tls(is_grpc, ours.server_files(), of_client(volume)) as (received, to):
+        assert not await arrives(to), "with one of somebody else"
+        volume.put_files(ours.certificate("client"), ours.key("client"), ours.ca)
+        assert await arrives(to)
+        caplog.clear()
+        volume.put_files(ours.certificate("client"), ours.key("server"), ours.ca)
+        assert await arrives(to)
+        [(event, fields)] = told(caplog)
+        assert event == "tls_files_refused"
+        assert fields["why"].endswith("tls.key: the key belongs to another certificate")
+        volume.put_files(other.certificate("client"), other.key("client"), ours.ca)
+        assert not await arrives(to), "with one that has changed for the worse"
+        assert len(received.requests) == 2
+
+
+@pytest.mark.parametrize("is_grpc", [False, True])
+async def test_files_that_are_not_there_yet(is_grpc: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ours, volume = Authority(tmp_path), Volume(tmp_path / "volume")
+    async with over_tls(is_grpc, ours.server_files(), of_client(volume)) as (_, to):
+        assert not await arrives(to)
+        [(event, fields)] = told(caplog)
+        assert (event, fields["why"]) == ("otlp_not_sent", f"{volume.files.client_ca}: no such file")
+        volume.put_files(ours.certificate("client"), ours.key("client"), ours.ca)
+        assert await arrives(to)
