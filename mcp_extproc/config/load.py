@@ -19,6 +19,7 @@ from mcp_extproc.config.json_text import key_lines, parse_json
 from mcp_extproc.config.mcp_servers import McpServers, meant_so, read_mcp_servers, table_of
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.native import read_native
+from mcp_extproc.config.otel_variables import passed_over
 from mcp_extproc.config.text_file import text_from, too_large
 from mcp_extproc.config.variables import literal
 from mcp_extproc.config.yaml_text import parse_documents, parse_yaml
@@ -171,6 +172,21 @@ def loads(
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise ConfigError(name, [_EMPTY])
+    read = _read(text, name, environ, strict=strict, dialect=dialect, part=part, resolve=resolve, folder=folder)
+    return replace(read, warnings=(*read.warnings, *passed_over(environ)))
+
+
+def _read(
+    text: str,
+    name: str,
+    environ: Mapping[str, str],
+    *,
+    strict: bool,
+    dialect: Dialect,
+    part: Part,
+    resolve: Mapping[str, str],
+    folder: Path | None,
+) -> Loaded:
     if _KUBERNETES.search(text):
         return _of_documents(text, name, environ, part, resolve)
     data, is_json = _parse(text, name)

@@ -2,13 +2,17 @@
 
 Source: OpenTelemetry specification, configuration/sdk-environment-variables and protocol/exporter. Variables that are not
 named here have no effect. Values that are one of several words may have capitals.
+
+These variables are set for a whole fleet of programs. So words, numbers and attributes that are unknown here are warned about
+and count as not set, as the specification demands. Without the rest (where to, with which credentials) nothing could be sent
+as it is meant: that is an error.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -136,6 +140,13 @@ def filled_in(telemetry: Telemetry, environ: Mapping[str, str]) -> Telemetry:
     return telemetry.model_copy(update=found) if found else telemetry
 
 
+def passed_over(environ: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each variable that has no effect because of its value. It does not repeat the value."""
+    for name, reader in _READERS.items():
+        if (value := environ.get(name, "").strip()) and (why := reader(value).unknown):
+            yield f"{name}: {why}"
+
+
 class _Variables:
     """An empty variable is as one that is not set (specification, "Parsing empty value")."""
 
@@ -143,7 +154,8 @@ class _Variables:
         self._environ = environ
 
     def get(self, name: str) -> str | None:
-        return self._environ.get(name, "").strip() or None
+        value = self._environ.get(name, "").strip()
+        return (_READERS[name](value).known if value and name in _READERS else value) or None
 
     def name_of(self, signal: Signal, word: str) -> str:
         """Of the variable that counts: the signal's own, where it is set."""
@@ -155,41 +167,33 @@ class _Variables:
 
     def words(self, name: str) -> list[str]:
         """Those of a list, separated by commas."""
-        return [word.strip().lower() for word in (self.get(name) or "").split(",")]
+        return (self.get(name) or "").split(",")
 
-    def pairs(self, name: str) -> Iterator[tuple[str, str]]:
-        """``key=value,key=value`` with percent-encoded values (W3C Baggage, as the specification demands)."""
-        for pair in (self.get(name) or "").split(","):
-            key, equals, value = pair.partition("=")
-            if not pair.strip():
-                continue
-            if not equals or not key.strip():
-                raise ValueError(f"{name}: expected name=value, separated by commas")
-            yield unquote(key.strip()), unquote(value.strip())
+    def pairs(self, name: str) -> Sequence[tuple[str, str]]:
+        try:
+            return _pairs(self.get(name) or "")
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
 
 def _variables(environ: Mapping[str, str]) -> _Variables:
-    return _Variables({} if _is_true(environ.get("OTEL_SDK_DISABLED")) else environ)
-
-
-def _is_true(value: str | None) -> bool:
-    return (value or "").strip().lower() == "true"
+    variables = _Variables(environ)
+    return _Variables({}) if variables.get("OTEL_SDK_DISABLED") == "true" else variables
 
 
 def _traces(telemetry: Telemetry, variables: _Variables) -> Export | None:
-    section = telemetry.traces
-    if section is None:
-        wanted = (variables.get("OTEL_TRACES_EXPORTER") or "otlp").lower()
-        if wanted not in ("otlp", "none"):
-            raise ValueError("OTEL_TRACES_EXPORTER: expected otlp or none, the only ones that there are here")
-        if wanted == "none" or variables.of_signal(Signal.TRACES, "ENDPOINT") is None:
-            return None
-    return _export("telemetry.traces", Signal.TRACES, section or Otlp(), variables)
+    asked = (
+        variables.get("OTEL_TRACES_EXPORTER") != "none" and variables.of_signal(Signal.TRACES, "ENDPOINT") is not None
+    )
+    return _export("telemetry.traces", Signal.TRACES, telemetry.traces or (Otlp() if asked else None), variables)
 
 
 def _otlp_metrics(section: Otlp | None, variables: _Variables) -> Otlp | None:
     """The general endpoint alone turns on traces only: who reads metrics with Prometheus would send them twice."""
-    asked = variables.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or "otlp" in variables.words("OTEL_METRICS_EXPORTER")
+    if variables.get("OTEL_METRICS_EXPORTER") is None:
+        asked = variables.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") is not None
+    else:
+        asked = "otlp" in variables.words("OTEL_METRICS_EXPORTER")
     return section or (Otlp() if asked else None)
 
 
@@ -203,7 +207,7 @@ def _scraped_at(variables: _Variables) -> str | None:
         return tcp_address(f"[{host}]:{port}" if ":" in host and "[" not in host else f"{host}:{port}")
     except ValueError:
         raise ValueError(
-            "OTEL_EXPORTER_PROMETHEUS_HOST and OTEL_EXPORTER_PROMETHEUS_PORT: expected an address and a port"
+            "OTEL_EXPORTER_PROMETHEUS_HOST: expected the address of an interface, without a port"
         ) from None
 
 
@@ -232,15 +236,12 @@ def _export(place: str, signal: Signal, section: Otlp | None, variables: _Variab
 
 
 def _protocol(signal: Signal, variables: _Variables) -> Protocol | None:
-    name = variables.name_of(signal, "PROTOCOL")
-    match (variables.get(name) or "").lower():
-        case "":
-            return None
+    match variables.of_signal(signal, "PROTOCOL"):
         case "grpc":
             return "grpc"
         case "http/protobuf":
             return "http/protobuf"
-    raise ValueError(f"{name}: expected grpc or http/protobuf; where http/json is taken, http/protobuf is, too")
+    return None
 
 
 def _usual_protocol(url: str) -> Protocol:
@@ -318,22 +319,109 @@ _SAMPLERS: Final[Mapping[str, tuple[float | None, bool]]] = {
 
 
 def _sampler(section: Traces, variables: _Variables) -> Sampler:
-    name = (variables.get("OTEL_TRACES_SAMPLER") or "parentbased_traceidratio").lower()
-    if name not in _SAMPLERS:
-        raise ValueError(f"OTEL_TRACES_SAMPLER: expected one of {', '.join(_SAMPLERS)}")
-    ratio, parent_based = _SAMPLERS[name]
+    ratio, parent_based = _SAMPLERS[variables.get("OTEL_TRACES_SAMPLER") or "parentbased_traceidratio"]
     if section.sample is not None:
         ratio = section.sample
     elif ratio is None:
-        ratio = _ratio(variables.get("OTEL_TRACES_SAMPLER_ARG"))
+        ratio = float(variables.get("OTEL_TRACES_SAMPLER_ARG") or 1)
     return Sampler(ratio, parent_based if section.parent_based is None else section.parent_based)
 
 
-def _ratio(text: str | None) -> float:
+# -- Values ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A value.
+
+    Attributes:
+        known: what of it has an effect.
+        unknown: what is said of the rest, and what holds instead.
+    """
+
+    known: str
+    unknown: str | None = None
+
+
+_Reader = Callable[[str], _Read]
+
+
+def _word(*known: str, instead: str) -> _Reader:
+    """One of several words ("Enum")."""
+
+    def read(value: str) -> _Read:
+        word = value.lower()
+        if word in known:
+            return _Read(word)
+        return _Read("", f"passed over, as the only words here are {', '.join(known)}; {instead}")
+
+    return read
+
+
+def _list(*known: str, instead: str) -> _Reader:
+    """Several of several words, separated by commas."""
+
+    def read(value: str) -> _Read:
+        words = [word for part in value.split(",") if (word := part.strip().lower())]
+        kept = [word for word in words if word in known]
+        if kept == words:
+            return _Read(",".join(kept))
+        rest = f"only {', '.join(kept)} counts" if kept else instead
+        return _Read(",".join(kept), f"words are passed over, as the only ones here are {', '.join(known)}; {rest}")
+
+    return read
+
+
+def _number(low: float, high: float, *, instead: str, kind: Callable[[str], float] = float) -> _Reader:
+    """A number ("Numeric")."""
+
+    def read(value: str) -> _Read:
+        try:
+            number = kind(value) if value.isascii() else math.nan
+        except ValueError:
+            number = math.nan
+        if low <= number <= high:
+            return _Read(str(number))
+        return _Read("", f"passed over, as it is no number from {low:g} to {high:g}; {instead}")
+
+    return read
+
+
+def _attributes(value: str) -> _Read:
+    """All or none (resource/sdk, "Specifying resource information via an environment variable")."""
     try:
-        ratio = 1.0 if text is None else float(text)
-    except ValueError:
-        ratio = math.nan
-    if not 0 <= ratio <= 1:
-        raise ValueError("OTEL_TRACES_SAMPLER_ARG: expected a number from 0 to 1")
-    return ratio
+        _pairs(value)
+    except ValueError as error:
+        return _Read("", f"passed over with all that is in it ({error}); the resource has no attributes of it")
+    return _Read(value)
+
+
+def _pairs(value: str) -> Sequence[tuple[str, str]]:
+    """``key=value,key=value`` with percent-encoded values (W3C Baggage, as the specification demands)."""
+    found = []
+    for pair in value.split(","):
+        key, equals, text = pair.partition("=")
+        if not pair.strip():
+            continue
+        if not equals or not key.strip():
+            raise ValueError("expected name=value, separated by commas")
+        found.append((unquote(key.strip()), unquote(text.strip())))
+    return found
+
+
+_OWN_PROTOCOL: Final = "where http/json is taken, http/protobuf is, too. It is as if it were not set"
+
+_READERS: Final[Mapping[str, _Reader]] = {
+    "OTEL_SDK_DISABLED": _word("true", "false", instead="false is taken"),
+    "OTEL_RESOURCE_ATTRIBUTES": _attributes,
+    "OTEL_TRACES_EXPORTER": _list("otlp", "none", instead="otlp is taken"),
+    "OTEL_TRACES_SAMPLER": _word(*_SAMPLERS, instead="parentbased_traceidratio is taken"),
+    "OTEL_TRACES_SAMPLER_ARG": _number(0, 1, instead="1 is taken"),
+    "OTEL_METRICS_EXPORTER": _list("otlp", "prometheus", "none", instead="it is as if it were not set"),
+    "OTEL_EXPORTER_PROMETHEUS_PORT": _number(1, 65535, kind=int, instead="9464 is taken"),
+    "OTEL_EXPORTER_OTLP_PROTOCOL": _word("grpc", "http/protobuf", instead=_OWN_PROTOCOL),
+} | {
+    f"OTEL_EXPORTER_OTLP_{signal.name}_PROTOCOL": _word("grpc", "http/protobuf", instead=_OWN_PROTOCOL)
+    for signal in Signal
+}
+"""Of the variables whose values may be unknown here."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mcp_extproc.config import loads
-from mcp_extproc.config.otel_variables import Export, Exports, Sampler, exports, filled_in
+from mcp_extproc.config.otel_variables import Export, Exports, Sampler, exports, filled_in, passed_over
 from mcp_extproc.config.otlp_tls import OtlpTls
 from mcp_extproc.config.telemetry import Audit, Otlp, Telemetry
 from tests.support.tls import Authority
@@ -110,15 +110,8 @@ def test_attributes_of_the_resource() -> None:
 @pytest.mark.parametrize(
     "environ",
     [
-        {"OTEL_TRACES_SAMPLER": "hunter2"},
-        {"OTEL_TRACES_SAMPLER_ARG": "hunter2"},
-        {"OTEL_TRACES_SAMPLER_ARG": "nan"},
-        {"OTEL_EXPORTER_OTLP_PROTOCOL": "hunter2"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "hunter2"},
         {"OTEL_EXPORTER_OTLP_HEADERS": "hunter2"},
-        {"OTEL_TRACES_EXPORTER": "hunter2"},
-        {"OTEL_RESOURCE_ATTRIBUTES": "hunter2"},
-        {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "hunter2"},
         {"OTEL_EXPORTER_OTLP_HEADERS": "x-key=hunter2%0d%0ax-other: b"},
         {"OTEL_EXPORTER_OTLP_HEADERS": "x-key=hunter2\u20ac"},
         {"OTEL_EXPORTER_OTLP_HEADERS": '"x-key=hunter2"'},
@@ -131,6 +124,70 @@ def test_a_variable_that_can_not_be_used(environ: Mapping[str, str]) -> None:
     with pytest.raises(ValueError, match=name) as caught:
         found({**ENDPOINT, **environ})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "instead"),
+    [
+        ("OTEL_SDK_DISABLED", "hunter2", "false is taken"),
+        ("OTEL_TRACES_EXPORTER", "hunter2", "otlp is taken"),
+        ("OTEL_TRACES_SAMPLER", "hunter2", "parentbased_traceidratio is taken"),
+        ("OTEL_TRACES_SAMPLER_ARG", "hunter2", "no number from 0 to 1; 1 is taken"),
+        ("OTEL_TRACES_SAMPLER_ARG", "nan", "1 is taken"),
+        ("OTEL_TRACES_SAMPLER_ARG", "-1", "1 is taken"),
+        ("OTEL_METRICS_EXPORTER", "hunter2", "as if it were not set"),
+        ("OTEL_EXPORTER_PROMETHEUS_PORT", "hunter2", "9464 is taken"),
+        ("OTEL_EXPORTER_PROMETHEUS_PORT", "65536", "9464 is taken"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "hunter2", "as if it were not set"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "as if it were not set"),
+        ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "hunter2", "as if it were not set"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a=b,hunter2", "the resource has no attributes of it"),
+    ],
+)  # fmt: skip
+def test_what_is_unknown_here_is_warned_about_and_counts_as_not_set(name: str, value: str, instead: str) -> None:
+    """Operators set these variables for a whole fleet of programs."""
+    more = {"OTEL_METRICS_EXPORTER": "prometheus"} if "PROMETHEUS" in name else {}
+    environ = {**ENDPOINT, **more, name: value}
+    assert found(environ) == found({**ENDPOINT, **more})
+    [warning] = passed_over(environ)
+    assert warning.startswith(f"{name}: ")
+    assert warning.endswith(instead)
+    assert value == "-1" or value not in warning.replace(_OFFER, "")
+    loaded = loads("servers: {a: {url: https://a.test/mcp}}", "f", environ)
+    assert loaded.warnings[-1] == warning
+    assert loaded.config.telemetry == filled_in(Telemetry(), environ)
+
+
+_OFFER = "where http/json is taken"
+
+
+def test_nothing_is_said_of_what_is_known() -> None:
+    environ = {
+        **ENDPOINT,
+        "OTEL_SDK_DISABLED": "False",
+        "OTEL_TRACES_EXPORTER": "",
+        "OTEL_TRACES_SAMPLER": "always_on",
+        "OTEL_TRACES_SAMPLER_ARG": "0.50",
+        "OTEL_METRICS_EXPORTER": "None",
+        "OTEL_RESOURCE_ATTRIBUTES": "a=b",
+        "OTEL_LOG_LEVEL": "hunter2",  # of no program but an SDK
+    }
+    assert list(passed_over(environ)) == []
+
+
+def test_the_known_words_of_a_list_count() -> None:
+    environ = {**ENDPOINT, "OTEL_METRICS_EXPORTER": "hunter2, prometheus"}
+    [warning] = passed_over(environ)
+    assert warning.endswith("; only prometheus counts")
+    on = filled_in(Telemetry(), environ)
+    assert on.metrics is not None
+    assert (on.metrics.address, on.metrics.otlp) == ("127.0.0.1:9464", None)
+
+
+@pytest.mark.parametrize(("exporter", "is_sent"), [("", True), ("otlp", True), ("none", False), ("prometheus", False)])
+def test_an_endpoint_for_metrics_is_used_where_the_exporter_is(exporter: str, is_sent: bool) -> None:
+    environ = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://env:4318", "OTEL_METRICS_EXPORTER": exporter}
+    assert (found(environ).metrics is not None) is is_sent
 
 
 @pytest.mark.parametrize("header", [("x-key-bin", "hunter2"), ("x!key", "hunter2"), ("x-key", "hunter2\xe4")])
@@ -277,8 +334,8 @@ def test_metrics_for_prometheus_by_variables(environ: Mapping[str, str], address
 
 
 def test_an_address_for_prometheus_that_is_none() -> None:
-    environ = {"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": "hunter2"}
-    with pytest.raises(ValueError, match="OTEL_EXPORTER_PROMETHEUS_PORT: expected") as caught:
+    environ = {"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_HOST": "hunter2:9464"}
+    with pytest.raises(ValueError, match="OTEL_EXPORTER_PROMETHEUS_HOST: expected") as caught:
         filled_in(Telemetry(), environ)
     assert "hunter2" not in str(caught.value)
 
@@ -288,6 +345,7 @@ def test_a_configuration_has_them() -> None:
     assert not native(text).collects
     assert native(text, ENDPOINT).collects
     assert not native(text, ENDPOINT).collects_all
-    assert "OTEL_TRACES_SAMPLER: expected one of" in error_of(text, environ={"OTEL_TRACES_SAMPLER": "hunter2"})
+    wrong = {"OTEL_EXPORTER_OTLP_ENDPOINT": "hunter2"}
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT: expected" in error_of(text, environ=wrong)
     in_json = '{"mcpServers": {"a": {"url": "http://a"}}}'
-    assert "OTEL_TRACES_SAMPLER: expected one of" in error_of(in_json, "mcp.json", {"OTEL_TRACES_SAMPLER": "hunter2"})
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT: expected" in error_of(in_json, "mcp.json", wrong)
