@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
+from importlib.util import cache_from_source
+from pathlib import Path
 
 import pytest
 
-from bench.start import Start, pss, succeeded, table, turns
+from bench.errors import BenchError
+from bench.start import Start, compiled, pss, succeeded, table, turns
 
 
 def test_a_table() -> None:
@@ -42,3 +46,15 @@ def test_memory_of_a_process() -> None:
         for start in range(0, len(taken), mmap.PAGESIZE):
             taken[start] = 1
         assert 48 < pss(os.getpid()) - before < 80
+
+
+def test_what_is_started_is_compiled_as_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where Python writes no bytecode by itself."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    module = tmp_path / "module.py"
+    module.write_text("x = 1")
+    compiled(tmp_path)
+    assert Path(cache_from_source(str(module))).exists()
+    (tmp_path / "broken.py").write_text("x =")
+    with pytest.raises(BenchError, match="bytecode"):
+        compiled(tmp_path)
