@@ -209,6 +209,18 @@ async def test_grpcio_at_a_tcp_address(place: Place, alpha: ScriptedServer) -> N
         assert (code, "Address already in use" in err) == (1, True)
 
 
+@pytest.mark.parametrize(("transport", "command"), [("http2", "serve"), ("grpcio", "worker")])
+async def test_what_workers_are(place: Place, alpha: ScriptedServer, transport: str, command: str) -> None:
+    """Forks of what the supervisor has read; but programs of their own where they use gRPC, which does not survive a fork."""
+    place.write(alpha=alpha.url)
+    async with serving(place, "--workers", "2", "--transport", transport) as process:
+        workers = workers_of(process.pid)
+        assert len(workers) == 2
+        for worker in workers:
+            words = Path(f"/proc/{worker}/cmdline").read_text().split("\0")
+            assert words[words.index("mcp_extproc") + 1] == command
+
+
 async def test_nothing_reaches_a_server_before_a_worker_is_ready(place: Place, alpha: ScriptedServer) -> None:
     """Also where there is one worker only, whose health nobody checks: what comes before that waits for it."""
     place.write(alpha=alpha.url)

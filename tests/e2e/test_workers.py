@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from mcp_extproc import __version__
 from mcp_extproc.cli.serve import WORKER
 from mcp_extproc.config import ConfigError
+from mcp_extproc.contract import TRANSPORT_VARIABLE
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER
 from tests.e2e.conftest import StartGateway
 from tests.support.gateway import Answer, TestClient, TestGateway
-from tests.support.processes import children_of, gone, name_of
-from tests.support.run_command import announced, running, write
+from tests.support.processes import ROOT, children_of, gone, name_of
+from tests.support.run_command import RUN, announced, piped, running, write
 from tests.support.scripted import ScriptedServer, echo
 from tests.support.transports import sockets_are_held
 from tests.support.waiting import PATIENCE, eventually
@@ -245,6 +249,37 @@ async def test_sighup_and_workers_of_run(tmp_path: Path, alpha: ScriptedServer) 
         async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 0
         await gone(children)
+
+
+@pytest.mark.parametrize("transport", ["http2", "grpcio"])
+async def test_sighup_after_an_upgrade_runs_the_new_code(
+    tmp_path: Path, alpha: ScriptedServer, transport: str
+) -> None:
+    """`run` has the old code in its memory, of which its first workers are forks."""
+    installed = tmp_path / "installed"
+    shutil.copytree(ROOT / "mcp_extproc", installed / "mcp_extproc")
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
+    command = [*RUN, str(file), "--port", "0", "--json", "--workers", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(installed), TRANSPORT_VARIABLE: transport}
+    async with piped(command, environment, tmp_path) as process, aiohttp.ClientSession() as http:
+        client = TestClient((await announced(process))["url"], http)
+        session, before = await client.initialize(), workers_of(process.pid)
+        assert await versions(client) == {__version__}
+        module = installed / "mcp_extproc" / "__init__.py"
+        module.write_text(module.read_text().replace(f'"{__version__}"', '"9.9.9"'))
+        process.send_signal(signal.SIGHUP)
+        await gone(before)
+        assert await eventually(lambda: versions(client), "workers answer", until=bool) == {"9.9.9"}
+        assert (await client.call(session, "alpha__echo")).result
+
+
+async def versions(client: TestClient) -> set[str]:
+    """The gateway's, as its workers say it to new sessions. Empty while one of them is replaced, which grpcio does not hide."""
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
+    answers = [await client.rpc("initialize", hello) for _ in range(SESSIONS)]
+    if any(answer.status == 503 for answer in answers):
+        return set()
+    return {answer.result["serverInfo"]["version"] for answer in answers}
 
 
 def workers_of(pid: int) -> set[int]:
