@@ -225,6 +225,9 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         return _filter_of(self.details or "") or self.decided_by or self.reason
 
 
+OWN_POLICIES: Final = frozenset({"mcp_algorithm", "mcp_no_principal", "mcp_nobody"})
+"""Of RBAC filters that the gateway renders: the word of the error says more, and no operator has written these names."""
+
 _POLICY_START: Final = "rbac_access_denied_matched_policy["
 _FILTERS: Final = (
     ("jwt_authn_", "jwt_authn"),
@@ -235,7 +238,8 @@ _FILTERS: Final = (
 
 
 def _filter_of(details: str) -> str | None:
-    """The filter of Envoy's that refused a request, and the policy's name in it."""
+    """The operator's filter that refused a request, and the policy's name in it."""
     if details.startswith(_POLICY_START):
-        return f"rbac:{details.removeprefix(_POLICY_START).rstrip(']')}"
+        policy = details.removeprefix(_POLICY_START).rstrip("]")
+        return None if policy in OWN_POLICIES else f"rbac:{policy}"
     return next((name for start, name in _FILTERS if details.startswith(start)), None)

@@ -252,9 +252,7 @@ async def test_sighup_and_workers_of_run(tmp_path: Path, alpha: ScriptedServer) 
 
 
 @pytest.mark.parametrize("transport", ["http2", "grpcio"])
-async def test_sighup_after_an_upgrade_runs_the_new_code(
-    tmp_path: Path, alpha: ScriptedServer, transport: str
-) -> None:
+async def test_sighup_after_an_upgrade_runs_the_new_code(tmp_path: Path, alpha: ScriptedServer, transport: str) -> None:
     """`run` has the old code in its memory, of which its first workers are forks."""
     installed = tmp_path / "installed"
     shutil.copytree(ROOT / "mcp_extproc", installed / "mcp_extproc")
@@ -274,7 +272,7 @@ async def test_sighup_after_an_upgrade_runs_the_new_code(
 
 
 async def versions(client: TestClient) -> set[str]:
-    """The gateway's, as its workers say it to new sessions. Empty while one of them is replaced, which grpcio does not hide."""
+    """The gateway's, as its workers say it to new sessions; none while one is replaced, which grpcio does not hide."""
     hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
     answers = [await client.rpc("initialize", hello) for _ in range(SESSIONS)]
     if any(answer.status == 503 for answer in answers):

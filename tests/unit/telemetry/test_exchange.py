@@ -14,8 +14,9 @@ import pytest
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import ERROR_HEADER
 from mcp_extproc.envoy.layout import Layout
+from mcp_extproc.envoy.render.authentication import oauth, proven
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
-from mcp_extproc.telemetry.exchange import CODES, Exchange
+from mcp_extproc.telemetry.exchange import CODES, OWN_POLICIES, Exchange
 from tests.unit.telemetry.support import CALL
 
 GOLDEN = Path(__file__).parents[2] / "envoy" / "golden"
@@ -51,6 +52,14 @@ def but(**changes: Any) -> Exchange:
         ({"reason": "rate_limited", "details": "request_rate_limited"}, "deny", "rate_limit", "-32603"),
         ({"reason": "invalid_token", "details": "jwt_authn_access_denied{Jwt_is_expired}"}, "deny", "jwt_authn", "-32600"),
         ({"reason": "invalid_api_key", "details": "unkonwn_api_key"}, "deny", "invalid_api_key", "-32600"),
+        (
+            {"reason": "authentication_required", "details": "rbac_access_denied_matched_policy[mcp_nobody]"},
+            "deny", "authentication_required", "-32600",
+        ),
+        (
+            {"reason": "invalid_token", "details": "rbac_access_denied_matched_policy[mcp_no_principal]"},
+            "deny", "invalid_token", "-32600",
+        ),
         ({"status": 502}, "error", None, "502"),
         ({"status": 0}, "allow", None, None),
         ({"status": 0, "upstream": None}, "error", None, None),
@@ -89,6 +98,10 @@ def test_whoever_gets_401_or_403_was_denied() -> None:
     words = re.findall(r"^\| 40[13] \| -\d+ \| `(\w+)` \|", text, re.MULTILINE)
     assert len(words) >= 5
     assert [word for word in (*words, "not_authorized") if but(reason=word).verdict != "deny"] == []
+
+
+def test_policies_of_the_gateways_own_are_those_that_it_renders() -> None:
+    assert {proven.NOBODY, oauth.NO_PRINCIPAL, oauth.ALGORITHM} == OWN_POLICIES
 
 
 def test_codes_are_those_that_envoy_answers_with() -> None:
