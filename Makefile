@@ -29,7 +29,7 @@ JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run test lifecycle check lint fmt unit e2e coverage matrix package conformance reference fleet oldest-envoy servers peers browser chaos test-compose fuzz bench bench-peers docs golden protos build clean
+.PHONY: help run test lifecycle check lint fmt unit e2e coverage matrix package conformance reference fleet oldest-envoy servers peers browser chaos test-compose fuzz bench bench-goals bench-peers docs golden protos build clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -127,6 +127,9 @@ fuzz: $(READY) ## Fuzz the HTTP/2 transport for ten minutes
 
 bench: $(READY) ## Compare with plain Envoy and Envoy's own MCP filters, in one run
 	$(BIN)/python -m bench $(ARGS)
+
+bench-goals: $(READY) ## The benchmark's goals and what is reached of them alone, in some 13 minutes
+	$(BIN)/python -m bench --goals --rounds 40 $(ARGS)
 
 bench-peers: $(READY) ## Build other MCP gateways in the user's cache, and compare with them (git, go, cargo, cmake; up to an hour the first time)
 	$(BIN)/python -m bench.peers $(ARGS)

@@ -17,7 +17,7 @@ from bench.blocks import place
 from bench.crowds import CrowdOutcome, CrowdPlan, gather
 from bench.errors import BenchError
 from bench.machine import Watch, code
-from bench.page import written
+from bench.page import on, tables, written
 from bench.plot import draw, panels
 from bench.progress import at_work
 from bench.report import (
@@ -37,8 +37,14 @@ from bench.streams import StreamOutcome, StreamPlan, hold
 from bench.systems import TRANSPORTS
 from mcp_extproc.run.envoy_binary import EnvoyNotFound, find_envoy
 
-_OVERHEAD = 0.08
+_OVERHEAD = 0.04
 """Overhead of a slice in seconds: connecting and warming up."""
+
+_SELDOM = 2
+"""How many fewer rounds there are of starts and rules, which take seconds each."""
+
+_LONG = 3
+"""How much longer slices of many sessions are, so that each has some calls in one."""
 
 SECTIONS = (*PLANNED, "where", "stdio-sessions", "streams", "start", "rules")
 
@@ -73,11 +79,17 @@ class Listed(click.ParamType[Any]):
 @click.option(
     "--seconds",
     type=click.FloatRange(0.05, 60),
-    default=0.3,
+    default=0.1,
     show_default=True,
-    help="Length of a slice, unless 100 calls take longer.",
+    help="Length of a slice, unless 40 calls take longer.",
 )
-@click.option("--rounds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Slices of each system.")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=24, show_default=True, help="Slices of each system.")
+@click.option(
+    "--goals",
+    "only_goals",
+    is_flag=True,
+    help="Measure what goals are about, and nothing else; tell their table alone.",
+)
 @click.option(
     "--systems",
     type=Listed(click.Choice(COMPARED)),
@@ -150,13 +162,15 @@ class Listed(click.ParamType[Any]):
 @click.option(
     "--page",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Write the tables into this page, in place of those that it has of the same loads: docs/performance.md.",
+    help="Write the tables into this page, in place of those that it has of the same loads: docs/performance.md. The chart is "
+    "then of all loads on the page.",
 )
 def main(
     *,
     sections: tuple[str, ...],
     seconds: float,
     rounds: int,
+    only_goals: bool,
     systems: tuple[str, ...],
     transports: tuple[str, ...],
     connections: tuple[int, ...],
@@ -185,7 +199,11 @@ def main(
         binary = Path(find_envoy(envoy))
     except EnvoyNotFound as error:
         raise click.ClickException(str(error)) from None
+    if only_goals and plot_file is not None and page is None:
+        raise click.UsageError("--plot draws tables of loads, and --goals has none: name the --page that has them")
     planned = plans(Wishes(sections, systems, transports, connections, content, seconds, rounds))
+    if only_goals:
+        planned, sections = goals.needed(planned), tuple(each for each in sections if each in goals.OTHERS)
     watch = Watch()
     about = code(seconds, rounds, binary) | watch.about()
     if page is not None:
@@ -196,8 +214,10 @@ def main(
     )
     out = Console()
     out = out if out.is_terminal else Console(width=220)
+    of_loads = Console(quiet=True) if only_goals else out
     slices = sum(plan.slices for plan in planned.values())
-    console.print(f"{slices} slices, at least {slices * (seconds + _OVERHEAD):.0f} s", highlight=False)
+    least = sum(plan.slices * (plan.seconds + _OVERHEAD) + plan.rounds * plan.settle for plan in planned.values())
+    console.print(f"{slices} slices, at least {least:.0f} s", highlight=False)
     results: dict[str, Any] = {"about": about}
     outcomes: dict[str, Outcome] = {}
     crowds: CrowdOutcome | None = None
@@ -205,44 +225,46 @@ def main(
     starts: list[Start] = []
     ruled: RulesCost | None = None
     costs: list[where.Costs] = []
+    seldom = max(1, rounds // _SELDOM)
     try:
         for name, plan in planned.items():
             outcomes[name] = outcome = _run(plan, binary, console)
-            print_report(out, outcome)
+            print_report(of_loads, outcome)
             results[name] = as_json(outcome)
             if name in MEMORY_SECTIONS:
-                print_memory(out, outcome)
+                print_memory(of_loads, outcome)
         if "where" in sections:
             results["where"] = costs = _costs(rounds, seconds, binary, console)
             out.print(where.table(costs), markup=False, highlight=False)
         if "stdio-sessions" in sections:
-            crowds = _gather(CrowdPlan(stdio_sessions, stdio_rounds, seconds), binary, console)
+            crowds = _gather(CrowdPlan(stdio_sessions, stdio_rounds, seconds * _LONG), binary, console)
             print_crowds(out, crowds)
             results["stdio-sessions"] = crowds_as_json(crowds)
         if "streams" in sections:
             one = StreamPlan(streams, stream_rounds, idle_seconds, transports[0])
             held = [_hold(one, binary, console) for _ in range(stream_gateways)]
-            print_streams(out, held)
+            print_streams(of_loads, held)
             results["streams"] = held
         if "start" in sections:
             with tempfile.TemporaryDirectory(prefix="mcp-bench-") as directory:
-                results["start"] = starts = measure(rounds, Path(directory), binary)
-            out.print(table(starts), markup=False, highlight=False)
+                results["start"] = starts = measure(seldom, Path(directory), binary)
+            of_loads.print(table(starts), markup=False, highlight=False)
         if "rules" in sections:
-            results["rules"] = ruled = rules.measure(rounds)
-            out.print(rules.table(ruled), markup=False, highlight=False)
-        if measured := goals.rows(outcomes, held, starts, ruled):
-            results["goals"] = [dict(zip(goals.HEADINGS, row, strict=True)) for row in measured]
-            out.print(goals.table(measured), markup=False, highlight=False)
+            results["rules"] = ruled = rules.measure(seldom)
+            of_loads.print(rules.table(ruled), markup=False, highlight=False)
+        if reached := goals.rows(outcomes, held, starts, ruled):
+            results["goals"] = [dict(zip(goals.HEADINGS, row, strict=True)) for row in reached]
+            out.print(goals.table(reached), markup=False, highlight=False)
         about |= watch.about()
+        measured = [] if only_goals else [*tables(outcomes, crowds, held, starts, ruled, costs)]
         if page is not None:
-            page.write_text(written(page.read_text(), about, outcomes, crowds, held, starts, ruled, costs))
+            page.write_text(written(page.read_text(), about, measured, reached))
     except BenchError as error:
         raise click.ClickException(str(error)) from None
     if json_file is not None:
         json_file.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2) + b"\n")
     if plot_file is not None:
-        plot_file.write_text(draw([panel for outcome in outcomes.values() for panel in panels(outcome)]))
+        plot_file.write_text(draw(panels(measured if page is None else on(page.read_text()))))
 
 
 def _check_page(page: Path) -> None:

@@ -26,6 +26,11 @@ class Block:
         return f"<!-- table: {self.key} -->\n\n{self.text}\n\n"
 
 
+def cells(line: str) -> list[str]:
+    """Of a row of a table."""
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
 def place(page: str) -> tuple[str, str, str]:
     """What stands before the figures, the figures, and what stands after them. Raises BenchError if the page has no place for
     them."""

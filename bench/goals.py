@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from bench.blocks import cells
 from bench.report import added, added_us, compared
-from bench.rounds import Outcome, Scenario
+from bench.rounds import Outcome, Plan, Scenario
 from bench.rules import RulesCost
 from bench.start import Start
 from bench.stats import Estimate
@@ -83,6 +84,12 @@ class Goal:
 
     prototype: str = ""
     """The least that a worker behind ext_proc can do under this load, if there is a system that does it."""
+
+    @property
+    def systems(self) -> set[str]:
+        """That have to be measured for it."""
+        named = {self.system, self.against, self.above, self.like_above, self.like_against, self.prototype}
+        return named - {""}
 
     def value(self, outcomes: Mapping[str, Outcome]) -> Estimate | None:
         """The measured value, if there is one."""
@@ -166,6 +173,9 @@ GOALS = (
 )  # fmt: skip
 """Of loads."""
 
+OTHERS = ("streams", "start", "rules")
+"""Sections of other goals, which consist of no loads."""
+
 SESSION, STREAM = Bounds(1.8, 0.9), Bounds(97.0, 48.5)
 """KiB of an idle session and of its open stream: Envoy and the worker."""
 
@@ -178,6 +188,22 @@ IDLE_SESSION, IDLE_STREAM = "an idle session", "its open stream"
 RULED_CALL, RULED_LIST = "a call under 20 rules without conditions", "a list of 1,000 tools under 20 rules"
 
 HEADINGS = ("goal", "unit", "must", "aim", "measured", "(p) alone", "")
+
+
+def needed(plans: Mapping[str, Plan]) -> dict[str, Plan]:
+    """Of these the loads and systems that goals are about."""
+    found = {}
+    for name, plan in plans.items():
+        own = [goal for goal in GOALS if goal.section == name]
+        systems = set().union(*(goal.systems for goal in own))
+        loads = {goal.scenario for goal in own}
+        if own:
+            found[name] = replace(
+                plan,
+                systems=tuple(each for each in plan.systems if each in systems),
+                scenarios=tuple(each for each in plan.scenarios if each in loads),
+            )
+    return found
 
 
 def rows(
@@ -207,12 +233,8 @@ def _rows(table: str, headings: Sequence[str]) -> Iterator[Sequence[str]]:
     """Of a table, whose columns may have been others."""
     first, *lines = table.splitlines() or [""]
     for line in lines[1:]:
-        cells = dict(zip(_cells(first), _cells(line), strict=True))
-        yield [cells.get(heading, "") for heading in headings]
-
-
-def _cells(line: str) -> Sequence[str]:
-    return [cell.strip() for cell in line.strip("|").split("|")]
+        row = dict(zip(cells(first), cells(line), strict=True))
+        yield [row.get(heading, "") for heading in headings]
 
 
 def _names() -> Iterator[str]:

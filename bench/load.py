@@ -27,7 +27,7 @@ from bench.requests import FIRST_ID, Request, header_lines, requests
 from bench.slices import ENOUGH_FOR_P99, SERVER, Answer, Failure, Order, Result
 from bench.stats import percentile
 
-_ENOUGH = 100
+_ENOUGH = 40
 """Calls of a slice. With fewer, its median is that of a handful, and one connection may have none."""
 
 _LONGEST = 10.0

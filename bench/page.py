@@ -27,7 +27,8 @@ from bench.report import (
 )
 from bench.rounds import Outcome
 from bench.rules import RulesCost
-from bench.start import Start, table
+from bench.start import Start
+from bench.start import table as start_table
 from bench.streams import StreamOutcome
 from bench.systems import SYSTEMS
 
@@ -41,29 +42,31 @@ ORDER: Final = (
 """Of sections on the page."""
 
 
-def written(
-    page: str,
-    about: Mapping[str, Any],
-    outcomes: Mapping[str, Outcome],
-    crowds: CrowdOutcome | None,
-    held: Sequence[StreamOutcome] = (),
-    starts: Sequence[Start] = (),
-    ruled: RulesCost | None = None,
-    costs: Sequence[where.Costs] = (),
-) -> str:
-    """The page with new figures in place of older ones of the same loads; each names its run. Raises BenchError if the page
-    has no place for them."""
+def written(page: str, about: Mapping[str, Any], tables: Iterable[Block], reached: Sequence[Sequence[str]] = ()) -> str:
+    """The page with new figures in place of older ones of the same loads, and of the same goals; each names its run. Raises
+    BenchError if the page has no place for them.
+
+    Args:
+        page: what it has.
+        about: the run.
+        tables: of loads, as from :func:`tables`.
+        reached: of goals, as from :func:`bench.goals.rows`.
+    """
     run = _run(about)
-    old = {each.key: each for each in blocks(place(page)[1])}
-    tables = _measured(outcomes, crowds, held, starts, ruled, costs)
+    old = {each.key: each for each in on(page)}
     new = [Block(each.key, f"{each.text}\n\nRun of {run}.") for each in tables]
-    if measured := goals.rows(outcomes, held, starts, ruled):
-        new.append(Block(GOALS, goals.renewed(old[GOALS].text if GOALS in old else "", measured, run)))
+    if reached:
+        new.append(Block(GOALS, goals.renewed(old[GOALS].text if GOALS in old else "", reached, run)))
     found = merged(old.values(), new, ORDER)
     runs = {each.key: each for each in (*old.values(), Block(f"{RUNS}: {run}", _about(run, about))) if _is_run(each)}
     shown = [each for each in found if not _is_run(each)]
     used = [each for key, each in runs.items() if any(key.removeprefix(f"{RUNS}: ") in one.text for one in shown)]
     return put(page, [*used, *shown])
+
+
+def on(page: str) -> list[Block]:
+    """What a page has. Raises BenchError if it has no place for figures."""
+    return blocks(place(page)[1])
 
 
 def _run(about: Mapping[str, Any]) -> str:
@@ -83,14 +86,15 @@ def _about(run: str, about: Mapping[str, Any]) -> str:
     )
 
 
-def _measured(
+def tables(
     outcomes: Mapping[str, Outcome],
-    crowds: CrowdOutcome | None,
-    held: Sequence[StreamOutcome],
-    starts: Sequence[Start],
-    ruled: RulesCost | None,
-    costs: Sequence[where.Costs],
+    crowds: CrowdOutcome | None = None,
+    held: Sequence[StreamOutcome] = (),
+    starts: Sequence[Start] = (),
+    ruled: RulesCost | None = None,
+    costs: Sequence[where.Costs] = (),
 ) -> Iterator[Block]:
+    """Of what was measured, one for each load."""
     for name, outcome in outcomes.items():
         yield from _loads(name, outcome)
     if costs:
@@ -100,7 +104,7 @@ def _measured(
     if held:
         yield Block("streams", _streams(held))
     if starts:
-        yield Block("start", table(starts))
+        yield Block("start", start_table(starts))
     if ruled is not None:
         yield Block("rules", rules.table(ruled))
 

@@ -1,19 +1,22 @@
 """The CPU of all loads as one chart: a panel of horizontal bars for each load, as hand-written SVG.
 
+    python -m bench.plot docs/performance.md docs/performance.svg
+
 It has its own background, to be readable on dark and light pages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
+from typing import Final
 
-from bench.report import figures, title
-from bench.rounds import Outcome
+from bench.blocks import Block, cells
+from bench.page import on
 from bench.slices import SERVER
-from bench.stats import Quartiles
-from bench.systems import SYSTEMS
 
 _WIDTH = 920
 _BARS = 250
@@ -23,8 +26,17 @@ _LONGEST = 420
 _ROW = 22
 _HEADING = 34
 _MARGIN = 18
-_COLOURS = {"envoy": "#7b8fa6", "worker": "#d9822b", "supervisor": "#a05c8f", "bridge": "#5c9e6f", SERVER: "#c9c2b8"}
+_COLOURS = {
+    "envoy": "#7b8fa6",
+    "worker": "#d9822b",
+    "collector": "#d6b656",
+    "supervisor": "#a05c8f",
+    "bridge": "#5c9e6f",
+    SERVER: "#c9c2b8",
+}
 """By the kind of process, in the order of the parts of a bar."""
+_CPU: Final = "CPU µs "
+"""Begins the heading of a column that has a process of its own."""
 _STYLE = (
     "text { font: 13px system-ui, sans-serif; fill: #1f2933 } .heading { font-weight: 600 } .name { text-anchor: end }"
 )
@@ -37,8 +49,8 @@ class Bar:
     name: str
     parts: Mapping[str, float]
     """CPU per request in microseconds, by the kind of process."""
-    ratio: Quartiles | None
-    """Of all CPU to that of Envoy's own router, if that was measured."""
+    ratio: str
+    """Of all CPU to that of Envoy's own router; empty if that was not measured."""
 
     @property
     def total(self) -> float:
@@ -54,24 +66,26 @@ class Panel:
     bars: Sequence[Bar]
 
 
-def panels(outcome: Outcome) -> list[Panel]:
-    """Chart data of an outcome."""
-    return [
-        Panel(title(outcome.plan, scenario), _bars(outcome, index)) for index, scenario in enumerate(outcome.results)
-    ]
+def panels(tables: Iterable[Block]) -> list[Panel]:
+    """Of those tables of a page that have the CPU of processes: so the chart and the page have the same figures, and what was
+    not measured again stays."""
+    return [panel for table in tables for panel in _panels(table)]
 
 
-def _bars(outcome: Outcome, index: int) -> list[Bar]:
-    rows = figures([*outcome.results.values()][index])
-    bars = []
-    for system, row in rows.items():
-        parts = dict.fromkeys(_COLOURS, 0.0)
-        for process, cpu in row.cpu_us.items():
-            parts[process.partition(" ")[0]] += cpu.median  # "worker 2" is a worker
-        ratio = row.ratios["router"].cpu if "router" in row.ratios else None
-        name = f"({SYSTEMS[system].letter}) {SYSTEMS[system].title}"
-        bars.append(Bar(name, parts, ratio))
-    return bars
+def _panels(table: Block) -> Iterator[Panel]:
+    heading, *lines = table.text.splitlines()
+    rows = [cells(line) for line in lines if line.startswith("| ")]
+    if rows and rows[0][0] == "system" and any(each.startswith(_CPU) for each in rows[0]):
+        yield Panel(heading.strip("*"), [_bar(dict(zip(rows[0], row, strict=True))) for row in rows[2:]])
+
+
+def _bar(row: Mapping[str, str]) -> Bar:
+    parts = dict.fromkeys(_COLOURS, 0.0)
+    for heading, cell in row.items():
+        if heading.startswith(_CPU) and cell:
+            kind = heading.removeprefix(_CPU).partition(" ")[0]  # "worker 2" is a worker
+            parts[kind] += float(cell.split()[0].replace(",", ""))
+    return Bar(row["system"], parts, row.get("CPU x (c)", ""))
 
 
 def draw(panels: Sequence[Panel]) -> str:
@@ -115,7 +129,7 @@ def _panel(panel: Panel, top: int) -> list[str]:
 
 def _figure(bar: Bar) -> str:
     size = f"{bar.total:,.0f} µs" if bar.total < 10_000 else f"{bar.total / 1e3:,.1f} ms"
-    return size if bar.ratio is None else f"{size}, {bar.ratio} x (c)"
+    return f"{size}, {bar.ratio} x (c)" if bar.ratio else size
 
 
 def _rectangle(left: float, top: float, width: float, height: float, colour: str) -> str:
@@ -125,3 +139,13 @@ def _rectangle(left: float, top: float, width: float, height: float, colour: str
 def _text(left: float, top: float, kind: str, text: str) -> str:
     style = f' class="{kind}"' if kind else ""
     return f'<text x="{left:.1f}" y="{top:.1f}"{style}>{escape(text)}</text>'
+
+
+def main() -> None:
+    """Draws what a page has: of its tables into the file that is named second."""
+    page, chart = map(Path, sys.argv[1:])
+    chart.write_text(draw(panels(on(page.read_text()))))
+
+
+if __name__ == "__main__":
+    main()

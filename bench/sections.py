@@ -24,16 +24,14 @@ _AUTHENTICATING = ("again", "jwt", "token", "tokens", "methods", "key")
 """This gateway with other credentials and methods. All are compared with it without any, and so is a second one without: two
 processes of the same differ, too."""
 
-_FINER = 3
-"""How many more rounds there are, of slices that are as much shorter, where a difference is small: many of them tell it better
-than long ones, as what disturbs a slice does so for a while."""
+_MORE = 2
+"""How many more rounds there are where a difference is small."""
 
 _TELLING = ("quiet", "quiet-again", "metrics", "traces-1", "traces", "audit", "telling")
 """`run` telling others of calls. All are compared with the first two, which tell nobody."""
 
-_MORE = 3
-"""How many more rounds there are of these. Their slices are no shorter: what is done before calls, and once for many, is
-shared by more of them."""
+_LONGER = 3
+"""How much longer their slices are: what is done before calls, and once for many, is shared by more of them."""
 
 _SETTLE = 1.5
 """Seconds. Envoy holds records back for a tenth of one, and the collector spans for one."""
@@ -84,12 +82,12 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
         references: tuple[str, ...] = REFERENCES,
         subject: str = "",
         settle: float = 0.0,
-        finer: int = 1,
         more: int = 1,
+        longer: int = 1,
     ) -> None:
         names = tuple(f"s{number}" for number in range(1, servers + 1))
         if systems:
-            seconds, rounds = wishes.seconds / finer, wishes.rounds * finer * more
+            seconds, rounds = wishes.seconds * longer, wishes.rounds * more
             found[name] = Plan(tuple(systems), scenarios, seconds, rounds, names, tools, references, subject, settle)
 
     for section in wishes.sections:
@@ -118,18 +116,18 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
             judged = ["router", "router-policy"] if "router" in others else []
             systems = [*judged, "gateway", "again", "policy"]
             references = ("router", "gateway")
-            add("policy", systems, Scenario(0, busiest), references=references, subject=" under a policy")
+            add("policy", systems, Scenario(0, busiest), references=references, subject=" under a policy", more=_MORE)
         elif section == "authentication" and gateways:
             subject = " with authentication"
             systems = ["gateway", *_AUTHENTICATING]
-            add("authentication", systems, *small, references=("gateway",), subject=subject, finer=_FINER)
+            add("authentication", systems, *small, references=("gateway",), subject=subject, more=_MORE)
         elif section == "telemetry" and gateways:
             systems = [*_without(others, "mcp", "plain"), *_TELLING]
             references = ("router", "quiet")
             subject = " with telemetry"
             add(
                 "telemetry", systems, Scenario(0, busiest), references=references, subject=subject,
-                settle=_SETTLE, more=_MORE,
+                settle=_SETTLE, longer=_LONGER,
             )  # fmt: skip
         elif section == "workers" and gateways:
             own = [name for each in gateways for name in (each.gateway, each.workers)]

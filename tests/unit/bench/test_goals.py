@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from bench.__main__ import main
-from bench.goals import GOALS, HEADINGS, MORE_US, Bounds, Goal, renewed, rows, table
+from bench.goals import GOALS, HEADINGS, MORE_US, Bounds, Goal, needed, renewed, rows, table
 from bench.rounds import Outcome, Plan, Scenario
 from bench.sections import COMPARED, PLANNED, Wishes, plans
 from bench.slices import Result
@@ -150,8 +150,27 @@ def test_every_goal_is_measured_by_a_run_without_options(goal: Goal) -> None:
     )
     plan = plans(Wishes(PLANNED, COMPARED, ("http2",), connections, content, 1.0, 1))[goal.section]
     assert goal.scenario in plan.scenarios
-    named = {goal.system, goal.against, goal.above, goal.like_above, goal.like_against, goal.prototype} - {""}
-    assert named <= set(plan.systems) <= SYSTEMS.keys()
+    assert goal.systems <= set(plan.systems) <= SYSTEMS.keys()
+    alone = needed({goal.section: plan})[goal.section]
+    assert goal.scenario in alone.scenarios
+    assert goal.systems <= set(alone.systems)
+
+
+def test_what_no_goal_is_about_is_not_needed() -> None:
+    found = needed(plans(Wishes(PLANNED, COMPARED, ("http2",), (1, 16), (0, 65_536), 0.1, 40)))
+    assert {name: plan.systems for name, plan in found.items()} == {
+        "calls": ("router", "gateway", "floor"),
+        "logged": ("router-logged", "gateway-logged", "floor-logged"),
+        "events": ("router", "events", "stateless", "floor-events", "floor-stateless"),
+        "large": ("router", "floor", "gateway"),
+        "lists of 3": ("router", "gateway"),
+        "policy": ("gateway", "again", "policy"),
+        "authentication": ("gateway", "again", "token", "methods"),
+        "telemetry": ("router", "quiet", "quiet-again", "metrics", "telling"),
+    }
+    assert found["calls"].scenarios == (Scenario(0, 1), Scenario(0, 16))
+    assert found["authentication"].scenarios == (Scenario(0, 16),)
+    assert found["policy"].rounds == 80, "as many as without --goals"
 
 
 def test_what_was_not_measured_has_no_row() -> None:

@@ -40,8 +40,9 @@ def test_all_sections() -> None:
     assert found["policy"].references == ("router", "gateway")
     assert found["workers"].references == ("gateway",)
     fine, plain = found["authentication"], found["workers"]
-    assert (fine.rounds, fine.seconds) == (3 * plain.rounds, plain.seconds / 3)
-    assert (found["telemetry"].rounds, found["telemetry"].seconds) == (3 * plain.rounds, plain.seconds)
+    assert (fine.rounds, fine.seconds) == (2 * plain.rounds, plain.seconds)
+    assert (found["policy"].rounds, found["policy"].seconds) == (2 * plain.rounds, plain.seconds)
+    assert (found["telemetry"].rounds, found["telemetry"].seconds) == (plain.rounds, 3 * plain.seconds)
     assert [name for name, plan in found.items() if plan.settle] == ["telemetry"]
     assert found["stdio"].references == ("http",)
     assert [(each.result, each.connections) for each in found["stdio"].scenarios] == [
