@@ -188,7 +188,7 @@ class Audit(Model):
     """JSON lines. Relative paths start in the folder of this file; only its owner can read it."""
 
     rotate_bytes: Size = 100 << 20
-    """Size from which on the next file is begun."""
+    """Most that a file has. A line that would exceed it begins the next one."""
 
     keep: WholeNumber = Field(default=10, ge=0, le=1000)
     """Files that are kept besides the current one."""

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,8 @@ class AuditFile:
 
     Args:
         path: of the current file. Earlier ones have a number appended, ``.1`` the latest.
-        rotate_bytes: size from which on the next one is begun. A file is larger by less than one batch of lines.
+        rotate_bytes: most that a file has: a line that would exceed it begins the next one, and is alone there if it is
+            longer by itself.
         keep: earlier files that are kept.
     """
 
@@ -63,23 +65,24 @@ class AuditFile:
             )
             raise AuditFileError(message) from None
 
-    def write(self, lines: list[bytes]) -> None:
+    def write(self, lines: Sequence[bytes]) -> None:
         """Append lines, each with its end. Never raises: what can't be written is counted as lost."""
         if not lines:
             return
+        left = lines
         try:
             self._see_what_others_did()
             if self._descriptor < 0:
                 self._open()
-            if self._size >= self._rotate_bytes:
-                self._rotate()
-            self._append(lines)
+            while left:
+                count = self._begun_for(left)
+                self._append(left[:count])
+                self.written += count
+                left = left[count:]
+            self.problem = None
         except OSError as error:
             self.problem = error
-            self.lost += len(lines)
-        else:
-            self.problem = None
-            self.written += len(lines)
+            self.lost += len(left)
 
     def close(self) -> None:
         """Let another process write it."""
@@ -115,7 +118,24 @@ class AuditFile:
             self.close()
         self._size = ours.st_size
 
-    def _append(self, lines: list[bytes]) -> None:
+    def _begun_for(self, lines: Sequence[bytes]) -> int:
+        """How many lines the current file takes, which is another one where it took none."""
+        if count := self._room_for(lines):
+            return count
+        if self._size:
+            self._rotate()
+        # Where that failed the file grows: better than to lose lines.
+        return len(lines) if self._size else max(self._room_for(lines), 1)
+
+    def _room_for(self, lines: Sequence[bytes]) -> int:
+        room = self._rotate_bytes - self._size
+        for count, line in enumerate(lines):
+            room -= len(line)
+            if room < 0:
+                return count
+        return len(lines)
+
+    def _append(self, lines: Sequence[bytes]) -> None:
         data = b"".join(lines)
         done = 0
         try:
@@ -128,7 +148,7 @@ class AuditFile:
         self._size += len(data)
 
     def _rotate(self) -> None:
-        """Rename the files, the oldest away. Where that fails the file grows: better than to lose lines."""
+        """Rename the files, the oldest away, and begin the current one, unless that fails."""
         self.close()
         with suppress(OSError):
             if self._keep == 0:

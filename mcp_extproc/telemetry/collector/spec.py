@@ -44,7 +44,7 @@ class AuditTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         path: absolute.
-        rotate_bytes: size from which on the next one is begun.
+        rotate_bytes: most that it has; what would exceed that begins the next one.
         keep: earlier files that are kept.
     """
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mcp_extproc.telemetry.audit_file import AuditFile, AuditFileError
 
@@ -77,6 +81,31 @@ def test_no_line_is_lost_in_a_rotation(file: AuditFile, path: Path) -> None:
     earlier = [path.with_name("audit.jsonl.2"), path.with_name("audit.jsonl.1"), path]
     assert lines(*earlier) == written
     assert all(stat.S_IMODE(each.stat().st_mode) == 0o600 for each in earlier)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 45), max_size=12)), st.integers(1, 60), st.integers(0, 80))
+def test_no_file_exceeds_its_size_however_lines_come(batches: list[list[int]], most: int, before: int) -> None:
+    """But for a line that does so by itself, and what was there before: nothing is missing, nor out of order."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "audit.jsonl"
+        path.write_bytes(b"-" * (before - 1) + b"\n" if before else b"")
+        expected = lines(path)
+        file = AuditFile(path, most, keep=1000)
+        file.open()
+        for batch in batches:
+            made = [b"%d" % (len(expected) % 10) * (length - 1) + b"\n" for length in batch]
+            file.write(made)
+            expected += made
+        file.close()
+        files = [path.with_name(f"audit.jsonl.{number}") for number in range(len(expected), 0, -1)]
+        files = [*filter(Path.exists, files), path]
+        assert lines(*files) == expected
+        assert file.written == sum(map(len, batches))
+        for each in files:
+            assert each.stat().st_size <= most or len(lines(each)) == 1
+        for one, next_one in pairwise(files):  # no file is begun too early
+            assert one.stat().st_size + len(lines(next_one)[0]) > most
 
 
 def test_a_file_that_others_moved_is_begun_again(file: AuditFile, path: Path) -> None:
