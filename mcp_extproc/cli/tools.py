@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
@@ -115,7 +115,7 @@ def call(
     """Call a TOOL of the endpoint at URL, and print its result.
 
     Values have the types of the tool's schema: `lines=3` is a number where it says so. A list is JSON, or its key is repeated;
-    an object is JSON.
+    an object is JSON. A TOOL that is not listed is called all the same: values are JSON where they can be, else text.
 
     Exit code 1: the call failed; 2: the arguments don't fit; 3: the result is an error of the tool's (`isError`).
     """
@@ -147,11 +147,22 @@ async def _call(session: Session, name: str, words: Sequence[str]) -> Members:
     from mcp_extproc.client.session import Failed
 
     listed = {tool.name: tool for tool in await session.tools()}
-    if name not in listed:
-        near = get_close_matches(name, listed, n=1)
-        hint = f", did you mean {near[0]}?" if near else ""
-        raise Failed("; ".join([f"there is no tool {name}{hint}", *_told(session.missing)]))
-    return await session.call(name, arguments_of(words, listed[name].schema))
+    if name in listed:
+        return await session.call(name, arguments_of(words, listed[name].schema))
+    # Whether there is one is the endpoint's to say: who calls what a rule hides wants to see it refused.
+    arguments = arguments_of(words, {})
+    unlisted = "; ".join([f"the endpoint lists no tool {name}{_near(name, listed)}", *_told(session.missing)])
+    try:
+        result = await session.call(name, arguments)
+    except Failed as error:
+        raise error.with_hint(unlisted) from None
+    warn(printable(_cut(unlisted)))
+    return result
+
+
+def _near(name: str, listed: Collection[str]) -> str:
+    near = get_close_matches(name, listed, cutoff=0.7)
+    return f", did you mean {' or '.join(near)}?" if near else ""
 
 
 def _told(missing: Mapping[str, str]) -> Iterator[str]:

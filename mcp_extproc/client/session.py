@@ -49,6 +49,12 @@ class Failed(Exception):
     error: Members | None = None
     """The JSON-RPC error, where that is why."""
 
+    def with_hint(self, hint: str) -> Failed:
+        """The same, with what else may be why."""
+        found = Failed(f"{self}; {hint}")
+        found.error = self.error
+        return found
+
 
 class Tool(NamedTuple):
     """A tool as the endpoint lists it."""

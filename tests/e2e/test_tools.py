@@ -38,8 +38,14 @@ async def test_tools_of_a_gateway_are_listed_and_called(start: StartGateway, alp
         called = await run("call", gateway.url, "alpha__look", "lines=12345678901234567890")
         assert (called.exit_code, called.stdout) == (0, '["look", {"lines": 12345678901234567890}]\n')
         unknown = await run("call", gateway.url, "gone__echo")
-        assert "there is no tool gone__echo" in unknown.stderr
-        assert "; the tools of server gone are not among them: it is unreachable" in unknown.stderr
+        assert unknown.exit_code == 1
+        assert (
+            "; the endpoint lists no tool gone__echo; the tools of server gone are not among them: it is unreachable"
+            in unknown.stderr
+        )
+        unknown = await run("call", gateway.url, "alpa__look", "--json")
+        assert (unknown.exit_code, json.loads(unknown.stdout)["error"]["code"]) == (1, -32602)
+        assert "(-32602); the endpoint lists no tool alpa__look, did you mean alpha__look?" in unknown.stderr
         called = await run("call", gateway.url, "alpha__echo", "any=x", "--json")
         assert json.loads(called.stdout)["content"] == [{"type": "text", "text": '["echo", {"any": "x"}]'}]
     assert not alpha.sessions, "each command ends its session"
@@ -58,8 +64,6 @@ async def test_exit_codes_say_what_became_of_a_call(alpha: ScriptedServer) -> No
     for words, why in ((["lines=x"], "lines takes integer"), ([], "lines is required"), (["x"], "not KEY=VALUE")):
         misused = await run("call", alpha.url, "look", *words)
         assert (misused.exit_code, why in misused.stderr) == (2, True), misused.stderr
-    unknown = await run("call", alpha.url, "lock")
-    assert (unknown.exit_code, "did you mean look?" in unknown.stderr) == (1, True), unknown.stderr
 
     async def refuses(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
         return answer(message, error={"code": -32602, "message": "not\x1b[2J\nso"})
@@ -68,6 +72,16 @@ async def test_exit_codes_say_what_became_of_a_call(alpha: ScriptedServer) -> No
     refused = await run("call", alpha.url, "look", "lines=1", "--json")
     assert (refused.exit_code, json.loads(refused.stdout)["error"]["code"]) == (1, -32602)
     assert r"not\u001b[2J\nso (-32602)" in refused.stderr
+
+
+async def test_what_is_not_listed_is_called_all_the_same(alpha: ScriptedServer) -> None:
+    """Whether there is such a tool is the endpoint's to say."""
+    alpha.pages = [[tool("look", inputSchema=SCHEMA), tool("lock")]]
+    called = await run("call", alpha.url, "loock", "lines=3", "id=x")
+    assert (called.exit_code, called.stdout) == (0, '["loock", {"lines": 3, "id": "x"}]\n')
+    assert "the endpoint lists no tool loock, did you mean look or lock?" in called.stderr
+    misused = await run("call", alpha.url, "loock", "x")
+    assert (misused.exit_code, "not KEY=VALUE" in misused.stderr) == (2, True)
 
 
 async def test_headers_go_with_each_request(alpha: ScriptedServer) -> None:
