@@ -21,7 +21,7 @@ import msgspec
 import orjson
 
 from mcp_extproc import __version__
-from mcp_extproc.client.body import read_at_most
+from mcp_extproc.body import read_at_most
 from mcp_extproc.contract import UNAVAILABLE_KEY
 from mcp_extproc.mcp import jsontext, methods, versions
 from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
@@ -275,7 +275,7 @@ def _message(text: bytes) -> Members:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = await read_at_most(response, MAX_BYTES)
+    body = await read_at_most(response.content.iter_any(), MAX_BYTES)
     if body is None:
         raise Failed(f"the answer is larger than {MAX_BYTES >> 20} MiB")
     return body

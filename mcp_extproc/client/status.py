@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 from msgspec import Meta
 
-from mcp_extproc.client.body import read_at_most
+from mcp_extproc.body import read_at_most
 
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 30.0
@@ -228,7 +228,7 @@ def _get(http: aiohttp.ClientSession, url: str) -> AbstractAsyncContextManager[a
 
 
 async def _read(url: str, response: aiohttp.ClientResponse) -> bytes:
-    body = await read_at_most(response, _MAX_BYTES)
+    body = await read_at_most(response.content.iter_any(), _MAX_BYTES)
     if body is None:
         raise NoPage(f"{url} is no status page: its answer is larger than {_MAX_BYTES >> 20} MiB")
     return body

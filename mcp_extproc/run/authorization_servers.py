@@ -24,6 +24,7 @@ import aiohttp
 import orjson
 
 from mcp_extproc.address import Address
+from mcp_extproc.body import read_at_most
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Jwks, safe_url
 from mcp_extproc.config.endpoint import endpoints
@@ -249,14 +250,12 @@ class AuthorizationServers:
             async with self._http.get(url, allow_redirects=False, proxy=_proxy(url)) as response:
                 if response.status != 200:
                     raise Unusable(f"{shown} answered HTTP {response.status}")
-                text = await response.content.read(MAX_BYTES + 1)
-                while len(text) <= MAX_BYTES and (more := await response.content.read(MAX_BYTES + 1 - len(text))):
-                    text += more
+                text = await read_at_most(response.content.iter_any(), MAX_BYTES)
         except TimeoutError:
             raise Unusable(f"{shown} did not answer within {FETCH_SECONDS:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a host that can't be a name
             raise Unusable(f"{shown} can't be reached ({type(error).__name__})") from None
-        if len(text) > MAX_BYTES:
+        if text is None:
             raise Unusable(f"the {what} at {shown} are larger than {MAX_BYTES} bytes")
         return text
 

@@ -18,6 +18,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from mcp_extproc.body import read_at_most
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config.credentials import AUTHORIZATION, TokenExchange
 from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER, TOKEN_ENDPOINT
@@ -241,12 +242,10 @@ def _form(configured: TokenExchange, secret: str, subject: Subject) -> Headers:
 
 
 async def _body_of(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_BYTES:
-            raise NotExchanged(f"answered with more than {_MAX_BYTES} bytes", "too_large")
-    return bytes(body)
+    body = await read_at_most(response.content.iter_any(), _MAX_BYTES)
+    if body is None:
+        raise NotExchanged(f"answered with more than {_MAX_BYTES} bytes", "too_large")
+    return body
 
 
 def _object_in(body: bytes) -> dict[str, Any]:

@@ -14,7 +14,7 @@ PACKAGE = "mcp_extproc"
 ROOT = Path(mcp_extproc.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
-SHARED = {"config", "contract", "address", "bounded", "held", "pem", "secret_values", "slices", "wire"}
+SHARED = {"config", "contract", "address", "body", "bounded", "held", "pem", "secret_values", "slices", "wire"}
 """Everything may read these."""
 
 # What each layer may import besides itself, SHARED, and the package's own `__init__` (its version).
@@ -22,6 +22,7 @@ SHARED = {"config", "contract", "address", "bounded", "held", "pem", "secret_val
 BELOW: dict[str, set[str]] = {
     "contract": set(),
     "address": set(),
+    "body": set(),
     "bounded": set(),
     "held": set(),
     "pem": set(),
