@@ -27,7 +27,7 @@ from bench.steps import STEPS_VARIABLE, Steps
 from mcp_extproc.__main__ import main
 from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.exchange import Exchange, Processor
-from mcp_extproc.extproc.shared import Answers
+from mcp_extproc.extproc.shared import Answers, Owed
 from mcp_extproc.mcp import envelope
 from mcp_extproc.run import worker
 
@@ -98,7 +98,7 @@ class _FloorExchange:
     def is_over(self) -> bool:
         return False if self._is_known else self._real.is_over
 
-    def receive(self, raw: bytes) -> Answers:
+    def receive(self, raw: bytes) -> Answers | Owed:
         if self._is_known:
             return [messages.READ_RESPONSE_BODY if raw[0] == _RESPONSE_HEAD else messages.GO_ON["response_body"]]
         if not self._head:
@@ -110,7 +110,7 @@ class _FloorExchange:
             return [known.answer(_between(raw, _ID, b","))]
         return self._learned(raw)
 
-    def _learned(self, raw: bytes) -> Answers:
+    def _learned(self, raw: bytes) -> Answers | Owed:
         if not self._seen and raw is not self._head:
             self._seen.append(self._head)
             self._real.receive(self._head)

@@ -1,7 +1,8 @@
 """One HTTP request: Envoy's messages in, answers out. Sans-IO but for the work it hands back to be awaited.
 
-Contract: every message is answered, by a list of answers at once or by an async iterator of them; a stream may end with
-an OK status only when :attr:`Exchange.decided` is true, because Envoy lets a request pass unprocessed when its processor
+Contract: every message is answered, by a list of answers at once or by an async iterator of them; or there is a function that
+gives the answers once all messages that have come were received, unless one of those was answered for both. A stream may end
+with an OK status only when :attr:`Exchange.decided` is true, because Envoy lets a request pass unprocessed when its processor
 hangs up politely before it answered (docs/envoy.md, "Fail closed").
 """
 
@@ -30,7 +31,7 @@ from mcp_extproc.extproc.detail import Detail
 from mcp_extproc.extproc.identity import NOBODY
 from mcp_extproc.extproc.recorder import Begun
 from mcp_extproc.extproc.response_exchange import ResponseExchange
-from mcp_extproc.extproc.shared import Answers, KnownHead, Shared, Visit, remember
+from mcp_extproc.extproc.shared import Answers, KnownHead, Owed, Shared, Visit, remember
 from mcp_extproc.gateway import refusals, replies
 from mcp_extproc.gateway.decision import (
     Ask,
@@ -135,7 +136,7 @@ class Exchange:
         """Whether nothing more of the exchange has to be seen: the rest passes once the stream ends."""
         return self._is_over if self._response is None else self._response.is_over
 
-    def receive(self, raw: bytes) -> Answers:
+    def receive(self, raw: bytes) -> Answers | Owed:
         """Answer one message of Envoy's. The next one may be given only after all answers to this one were taken.
 
         Args:

@@ -125,6 +125,8 @@ def _of_socket(shared: socket.socket) -> TcpAddress:
 
 async def _answers(exchange: AnyExchange, message: bytes) -> AsyncIterator[bytes]:
     answers = exchange.receive(message)
+    if callable(answers):
+        answers = answers()  # grpc.aio does not tell what else has come
     if isinstance(answers, list):
         for answer in answers:
             yield answer

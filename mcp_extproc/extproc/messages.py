@@ -336,6 +336,8 @@ READ_RESPONSE_BODY: Final = pb.ProcessingResponse(
 ).SerializeToString()
 """The response's body will be read. What the client gets may be another one."""
 
+_ANOTHER_BODY: Final = field(2, pb.HeaderMutation(remove_headers=_ABOUT_A_BODY).SerializeToString())
+
 GO_ON: Final = {
     "response_headers": pb.ProcessingResponse(response_headers=pb.HeadersResponse()).SerializeToString(),
     "response_body": pb.ProcessingResponse(response_body=pb.BodyResponse()).SerializeToString(),
@@ -516,9 +518,15 @@ def stream_chunk(chunk: bytes, *, end: bool = False) -> bytes:
     return field(11, field(2, body))
 
 
+def whole_response(body: bytes, facts: Metadata | None) -> bytes:
+    """All of the response's body, in answer to its head, and what is known with it. Envoy drops what else the server sends."""
+    common = REPLACE + _ANOTHER_BODY + field(3, field(1, body))
+    return field(2, field(1, common)) + _known_with(facts)
+
+
 def response_piece(body: bytes, facts: Metadata | None = None) -> bytes:
     """The replacement for a chunk of the response body, and what is known with it."""
-    known = b"" if facts is None else _ONLY_ANSWERED if facts is ANSWERED else _under_namespaces(struct_of(facts))
+    known = _known_with(facts)
     if not body:
         return NOTHING_MORE + known
     if len(body) <= _SMALL_BYTES:
@@ -528,6 +536,12 @@ def response_piece(body: bytes, facts: Metadata | None = None) -> bytes:
     for number in (3, 1, 4):
         heads.append(head(number, sum(map(len, heads)) + len(body)))
     return b"".join((*reversed(heads), body, known))
+
+
+def _known_with(facts: Metadata | None) -> bytes:
+    if facts is None:
+        return b""
+    return _ONLY_ANSWERED if facts is ANSWERED else _under_namespaces(struct_of(facts))
 
 
 _SMALL_BYTES = 1024

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Mapping
 from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, RESPONSE_HEADERS, SERVER_FAILED
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
-from mcp_extproc.extproc.shared import Answers, Shared, remember
+from mcp_extproc.extproc.shared import Answers, Owed, Shared, remember
 from mcp_extproc.gateway.effects import Effects
 from mcp_extproc.gateway.relay.awaited import ID_KEY, Awaited, NotAnnounced
 from mcp_extproc.gateway.relay.outcomes import ANSWERED, failure, outcome_of
@@ -72,6 +72,11 @@ class ResponseExchange:
         """Bytes in them."""
         self._patience: float | None = None
         """Seconds for which Envoy is asked to wait for the answer to the head; ``None`` once there is one."""
+        self._keeps_back = False
+        """Whether the answer to the head waits for what else has come with it."""
+        self._is_replaced = False
+        """Whether the client has a whole response by the answer to the head: Envoy expects no other, and drops what else the
+        server sends."""
         self.decided = False
         self.is_over = False
         """Whether nothing more of the response has to be seen: the rest passes once the stream ends."""
@@ -79,9 +84,9 @@ class ResponseExchange:
     @property
     def owes_head(self) -> bool:
         """Whether Envoy holds the response, as its head is not answered."""
-        return self._patience is not None
+        return self._keeps_back or self._patience is not None
 
-    def receive(self, raw: bytes) -> Answers:
+    def receive(self, raw: bytes) -> Answers | Owed:
         """Answer one message of Envoy's. The next one may be given only after all answers to this one were taken.
 
         Args:
@@ -91,6 +96,8 @@ class ResponseExchange:
             Unreadable: it is none. The stream can only be ended.
             Unannounced: a message that is not due. As after any other exception, send what :meth:`fail` returns.
         """
+        if self._is_replaced:
+            return []
         if self._response is not None:
             if self._is_answered and messages.is_bare_end(raw) and not self._response.held:
                 return [messages.NOTHING_MORE]
@@ -131,7 +138,7 @@ class ResponseExchange:
             _LOG.exception("apology_failed")
             return []
         self.decided = self._has_begun = self._failed = True
-        self._response = self._patience = None
+        self._response, self._patience, self._keeps_back = None, None, False
         return [apology]
 
     def closed(self) -> None:
@@ -143,7 +150,7 @@ class ResponseExchange:
 
     # -- Phases -------------------------------------------------------------------------------------------------------
 
-    def _on_new_head(self, raw: bytes, message: pb.ProcessingRequest) -> list[bytes]:
+    def _on_new_head(self, raw: bytes, message: pb.ProcessingRequest) -> list[bytes] | Owed:
         status, content_type, content_encoding = (messages.response_header(message, name) for name in RESPONSE_HEADERS)
         head = ResponseHead(status, content_type, content_encoding, not message.response_headers.end_of_stream)
         if self._awaited is not None:
@@ -159,7 +166,7 @@ class ResponseExchange:
             return self.fail()
         return self._on_head(head, self._awaited)
 
-    def _on_head(self, head: ResponseHead, awaited: Awaited) -> list[bytes]:
+    def _on_head(self, head: ResponseHead, awaited: Awaited) -> list[bytes] | Owed:
         self._has_head = True
         expected, self._undoing = awaited.expected, awaited.undoing
         if head.status != "200" or not head.has_body:
@@ -176,12 +183,23 @@ class ResponseExchange:
             holder = awaited.context.principal or expected.relay.view.key
             self._held = self._processor.upstreams.held.holding(holder).part()
             answer = messages.READ_RESPONSE_BODY
-            if reading is Reading.WHOLE and (patience := self._patience_with(expected.server)) is not None:
+            if reading is Reading.EVENTS:
+                self._keeps_back = True
+                return self._head_alone
+            if (patience := self._patience_with(expected.server)) is not None:
                 self._patience = patience
                 return [messages.more_time(patience)]
         # Last: until here something may break, and the answer is still owed.
         self.decided = True
         return [answer]
+
+    def _head_alone(self) -> list[bytes]:
+        """The answer to the head of a stream, unless there is one. Servers send it long before the call's answer, and clients
+        wait for it: it waits for nothing but what has come already."""
+        if not self._keeps_back:
+            return []
+        self._keeps_back, self.decided = False, True
+        return [messages.READ_RESPONSE_BODY]
 
     def _patience_with(self, name: str) -> float | None:
         server = self._processor.gateway.config.servers.get(name)
@@ -216,10 +234,12 @@ class ResponseExchange:
         log.event(_LOG, logging.WARNING, "response_cut_off", {"server": response.server})
         rest = self._passed_on(response, response.feed(b"", end=True))
         facts = {} if response.error is None else failure(response.error)
-        self._patience, self.decided = None, True
+        self._patience, self._keeps_back, self.decided = None, False, True
         return [messages.instead_of_response(rest, response.content_type, facts)]
 
     async def _relayed_in_slices(self, response: CallResponse, reading: Slices[Out]) -> AsyncGenerator[bytes, None]:
+        for answer in self._head_alone():
+            yield answer
         for answer in self._relayed(response, await in_slices(reading)):
             yield answer
 
@@ -231,9 +251,11 @@ class ResponseExchange:
         if self._patience is not None and not response.has_answered and self._without_head <= _WITHOUT_HEAD_BYTES:
             self._kept_back += 1
             return [messages.more_time(self._patience)]
-        answers = [*self._kept(), messages.response_piece(down, facts)]
         self._has_begun = True
-        return answers
+        if self._keeps_back and response.has_answered:
+            self._keeps_back, self._is_replaced, self.decided = False, True, True
+            return [messages.whole_response(down, facts)]
+        return [*self._head_alone(), *self._kept(), messages.response_piece(down, facts)]
 
     def _kept(self) -> list[bytes]:
         """The answers to the head, and to the pieces behind it of which the client gets nothing."""

@@ -28,6 +28,9 @@ _T = TypeVar("_T")
 Answers = list[bytes] | AsyncGenerator[bytes, None]
 """Serialized ``ProcessingResponse`` messages."""
 
+Owed = Callable[[], list[bytes]]
+"""Gives the answers that are still owed. To be called once all messages that have come so far were received."""
+
 _MAX_KNOWN = 8192
 _MAX_KNOWN_BYTES = 16 * MIB
 _MAX_HEAD_BYTES = 8 * 1024

@@ -133,6 +133,32 @@ async def test_what_is_no_answer_becomes_an_error(
             assert is_error(await answered(gateway, session, id="é\\"), "é\\"), what
 
 
+async def test_what_comes_behind_an_answer_is_none_of_another_call(
+    start: StartGateway, alpha: ScriptedServer, servers: Behind
+) -> None:
+    """Also where the answer has come with the head of the stream, and Envoy has all of the response by then."""
+    has_answer = asyncio.Event()
+
+    async def handler(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": SSE})
+        await response.prepare(request)
+        await response.write(event(result(message["id"])).encode())
+        await has_answer.wait()
+        await response.write(event(result(2)).encode())
+        await response.write_eof()
+        return response
+
+    async with start(servers()) as gateway:
+        session = await gateway.initialize()
+        alpha.on["tools/call"] = handler
+        for _ in range(10):
+            has_answer.clear()
+            async with calling(gateway, session, "alpha__echo") as events:
+                assert await events.message() == result(1)
+                has_answer.set()
+                assert await events.rest() == []
+
+
 @pytest.mark.parametrize("stateless", [False, True], ids=["session", "no session"])
 async def test_of_a_server_that_is_not_trusted_json_is_read(
     start: StartGateway, alpha: ScriptedServer, servers: Behind, stateless: bool

@@ -35,6 +35,7 @@ from mcp_extproc.extproc.http2.connection import (
     StreamReset,
 )
 from mcp_extproc.extproc.messages import Unreadable
+from mcp_extproc.extproc.shared import Owed
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
@@ -192,6 +193,8 @@ class _Connection(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._calls: dict[int, _Call] = {}
+        self.unsettled: list[tuple[_Process, Owed]] = []
+        """Calls with answers that wait until all that has come was received."""
         self._flushing = False
         self._reading = False
         self._writable = asyncio.Event()
@@ -357,6 +360,12 @@ class _Connection(asyncio.Protocol):
         self.connection.consumed(event.stream, event.size)
         self.flush()
 
+    def settle(self) -> None:
+        """Have calls answer what waited for the end of a read."""
+        unsettled, self.unsettled = self.unsettled, []
+        for call, owed in unsettled:
+            call.settle(owed)
+
     def flush(self) -> None:
         """Send pending bytes; at the end of a read, or of this iteration of the loop."""
         if not self._reading and not self._flushing:
@@ -366,6 +375,8 @@ class _Connection(asyncio.Protocol):
     def send(self) -> None:
         """Send pending bytes now."""
         self._flushing = False
+        if self.unsettled:
+            self.settle()
         transport = self._transport
         if transport is None:
             return
@@ -531,8 +542,16 @@ class _Process:
         if isinstance(answers, list):
             for answer in answers:
                 self._send(answer)
+        elif callable(answers):
+            self._link.unsettled.append((self, answers))
         else:
             self._task = self._link.server.tasks.start("answer", self._work(answers), on_failure=self._give_up)
+
+    def settle(self, owed: Owed) -> None:
+        """Send answers that waited for what else has come."""
+        if not self._gone:
+            for answer in owed():
+                self._send(answer)
 
     async def _work(self, answers: AsyncGenerator[bytes, None]) -> None:
         link = self._link
@@ -571,6 +590,7 @@ class _Process:
             self._close(grpc.INTERNAL, "the exchange failed; the gateway's log says why")
 
     def _finish(self) -> None:
+        self._link.settle()
         if not self._exchange.decided:
             # Ending with OK would let the request pass unprocessed.
             self._close(grpc.ABORTED, "the exchange ended before it was decided")

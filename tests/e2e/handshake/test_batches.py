@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -373,6 +374,6 @@ async def test_envoy_waits_for_a_batch_as_long_as_for_its_calls(tmp_path: Path) 
         exchange = processor.exchange()
         exchange.receive(headers_message(request_fields(mcp_session_id=token, host="localhost")).SerializeToString())
         answers = exchange.receive(body_message(body.encode()).SerializeToString())
-        assert not isinstance(answers, list)
+        assert isinstance(answers, AsyncGenerator)
         first = pb.ProcessingResponse.FromString(await anext(answers))
         assert first.override_message_timeout.seconds == seconds

@@ -19,6 +19,7 @@ from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, RstStreamFram
 
 from mcp_extproc.address import UnixAddress
 from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc import messages
 from mcp_extproc.extproc.grpcio_transport import GrpcioServer
 from mcp_extproc.extproc.http2.transport import Http2Server
 from tests.extproc.recorded.recording import End, Gone, Key, Message, Open, Script, Step, frames_in
@@ -47,6 +48,20 @@ class Answers:
     messages: list[bytes] = field(default_factory=list)
     status: Status | None = None
     """``None`` where Envoy left first."""
+
+    @property
+    def one_by_one(self) -> Answers:
+        """The same for a head and pieces of a body that come one after the other. Where both are in one read, the lean
+        transport may answer them with one message; then Envoy expects no answer to pieces behind them, and drops those."""
+        for at, raw in enumerate(self.messages):
+            answer = pb.ProcessingResponse.FromString(raw)
+            common = answer.response_headers.response
+            if common.status == common.CONTINUE_AND_REPLACE and common.body_mutation.body:
+                piece = pb.ProcessingResponse(dynamic_metadata=answer.dynamic_metadata)
+                piece.response_body.response.body_mutation.CopyFrom(common.body_mutation)
+                behind = [piece.SerializeToString(deterministic=True), messages.NOTHING_MORE]
+                return Answers([*self.messages[:at], messages.READ_RESPONSE_BODY, *behind], self.status)
+        return self
 
 
 @dataclass(
