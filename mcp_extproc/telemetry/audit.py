@@ -79,29 +79,82 @@ def shape_of(exchange: Exchange) -> LineShape | None:
 def line(exchange: Exchange, shape: LineShape) -> bytes:
     """One line, with its end: its members are those of :func:`fields`, in another order. ASCII only: none of the characters at
     which some readers break a line is in it, nor one that a terminal obeys."""
-    parts = [b'{"time":"', _time(exchange.started).encode(), b'",']
-    if exchange.principal is not None:
-        parts.append(_often("principal", exchange.principal))
-    if exchange.issuer is not None:
-        parts.append(_often("issuer", exchange.issuer))
-    parts.append(shape.asked)
+    named = uri = b""
     if exchange.asked_for is not None and exchange.tool is None and exchange.prompt is None:
-        parts.append(_member("name", exchange.asked_for))
+        named = _member("name", exchange.asked_for)
     if exchange.uri is not None:
-        parts.append(_member("uri", exchange.uri))
-    parts.append(shape.decided)
-    if exchange.request_id is not None:
-        parts.append(_member("request_id", exchange.request_id))
-    if exchange.id is not None:
-        parts.append(_member("jsonrpc.request.id", exchange.id))
-    if exchange.session is not None:
-        parts.append(_often("session", exchange.session))
-    if exchange.client is not None:
-        parts.append(_often("client_address", exchange.client.address))
-    if exchange.arguments is not None:
-        parts.append(_member("arguments", exchange.arguments, MAX_ARGUMENTS_BYTES))
-    parts.append(b'"duration":%b}\n' % orjson.dumps(exchange.duration / 1e9))
-    return b"".join(parts)
+        uri = _member("uri", exchange.uri)
+    return of_members(
+        exchange.started,
+        exchange.duration,
+        of_asker(exchange.principal, exchange.issuer),
+        shape,
+        named + uri,
+        b"" if exchange.request_id is None else _member("request_id", exchange.request_id),
+        b"" if exchange.id is None else _member("jsonrpc.request.id", exchange.id),
+        of_session(exchange.session),
+        of_client(None if exchange.client is None else exchange.client.address),
+        b"" if exchange.arguments is None else _member("arguments", exchange.arguments, MAX_ARGUMENTS_BYTES),
+    )
+
+
+def of_members(
+    started: int, duration: int, asker: bytes, shape: LineShape, named: bytes, request: bytes, id: bytes, session: bytes,
+    client: bytes, arguments: bytes,
+) -> bytes:  # fmt: skip
+    """A line, of the members that it has, each with a comma behind it."""
+    seconds, rest = divmod(started, 1_000_000_000)
+    return b"".join((
+        b'{"time":"', _second(seconds), _MILLISECONDS[rest // 1_000_000], b'",', asker, shape.asked, named, shape.decided,
+        request, id, session, client, arguments, b'"duration":', orjson.dumps(duration / 1e9), b"}\n",
+    ))  # fmt: skip
+
+
+def of_asker(principal: str | None, issuer: str | None) -> bytes:
+    """Who asks, and who vouches for that."""
+    who = b"" if principal is None else _often("principal", principal)
+    return who if issuer is None else who + _often("issuer", issuer)
+
+
+def of_session(session: str | None) -> bytes:
+    """The session."""
+    return b"" if session is None else _often("session", session)
+
+
+def of_client(address: str | None) -> bytes:
+    """Where a client is."""
+    return b"" if address is None else _often("client_address", address)
+
+
+def of_request_id(id: bytes) -> bytes:
+    """``X-Request-Id``, as Envoy has it."""
+    if not id:
+        return b""
+    if is_plain(id):
+        return b'"request_id":"' + id + b'",'
+    return _member("request_id", id.decode("latin-1"))
+
+
+def of_id(id: bytes) -> bytes:
+    """The JSON-RPC id, as plain text that :func:`is_plain`."""
+    return b'"jsonrpc.request.id":"' + id + b'",' if id else b""
+
+
+def of_arguments(arguments: bytes) -> bytes:
+    """What there is of arguments: JSON, or a hash."""
+    if not arguments:
+        return b""
+    if is_plain(arguments):
+        return b'"arguments":"' + arguments + b'",'
+    return _member("arguments", arguments.decode(), MAX_ARGUMENTS_BYTES)
+
+
+def is_plain(text: bytes) -> bool:
+    """Whether it is a word that JSON has as it is, as ids and hashes are, and short enough."""
+    return len(text) <= _PLAIN_BYTES and text.translate(None, b"-:").isalnum()
+
+
+_PLAIN_BYTES: Final = 128
 
 
 def _member(name: str, text: str, limit: int = MAX_TEXT_BYTES) -> bytes:
@@ -152,9 +205,12 @@ def _time(nanoseconds: int) -> str:
     '2026-09-21T14:13:20.123Z'
     """
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{_second(seconds)}.{rest // 1_000_000:03d}Z"
+    return (_second(seconds) + _MILLISECONDS[rest // 1_000_000]).decode()
+
+
+_MILLISECONDS: Final = tuple(b".%03dZ" % number for number in range(1000))
 
 
 @lru_cache(maxsize=64)
-def _second(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+def _second(seconds: int) -> bytes:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}".encode()

@@ -33,7 +33,7 @@ class Recording(NamedTuple):
     value: float
 
 
-VALUES: Final[Mapping[Instrument, Callable[[Exchange], float]]] = {
+_VALUES: Final[Mapping[Instrument, Callable[[Exchange], float]]] = {
     SERVER_DURATION: lambda exchange: exchange.duration / 1e9,
     CLIENT_DURATION: lambda exchange: _length(exchange.upstream) / 1e9,
     SESSION_DURATION: lambda exchange: exchange.session_seconds or 0.0,
@@ -45,7 +45,7 @@ def _length(times: tuple[int, int] | None) -> int:
     return 0 if times is None else times[1] - times[0]
 
 
-def one(_: Exchange) -> float:
+def _one_more(_: Exchange) -> float:
     """What it adds to a counter."""
     return 1
 
@@ -53,7 +53,7 @@ def one(_: Exchange) -> float:
 def recordings_of(exchange: Exchange) -> Iterator[Recording]:
     """All values of one exchange."""
     for instrument, labels in _series_of(exchange):
-        yield Recording(instrument, labels, VALUES.get(instrument, one)(exchange))
+        yield Recording(instrument, labels, _VALUES.get(instrument, _one_more)(exchange))
 
 
 def series_key(exchange: Exchange) -> tuple[object, ...]:

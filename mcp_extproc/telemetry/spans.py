@@ -137,8 +137,8 @@ def spans_of(exchange: Exchange, tracing: Tracing, new_id: NewId, shapes: Shapes
     yield _server_span(exchange, ids, shapes.server, of_request)
     if shapes.client is not None and exchange.upstream is not None:
         start, end = (exchange.started + time for time in exchange.upstream)
-        id, who = ids.onward or new_id(8), _who(exchange.session, None)
-        yield client_span(shapes.client, ids.own, id, start, end, who, of_request)
+        id, asks = ids.onward or new_id(8), who(exchange.session, None)
+        yield client_span(shapes.client, ids.own, id, start, end, asks, of_request)
 
 
 def _begun(exchange: Exchange, tracing: Tracing, new_id: NewId) -> RequestSpans:
@@ -157,7 +157,7 @@ def _server_span(exchange: Exchange, ids: RequestSpans, shared: Shared, of_reque
         link=ids.link,
         start=exchange.started,
         end=exchange.started + exchange.duration,
-        who=_who(exchange.session, exchange.client),
+        who=who(exchange.session, exchange.client),
         of_request=of_request,
     )
 
@@ -203,7 +203,8 @@ def _of_request(exchange: Exchange) -> Pairs:
 
 
 @lru_cache(maxsize=4096)
-def _who(session: str | None, client: Peer | None) -> Pairs:
+def who(session: str | None, client: Peer | None) -> Pairs:
+    """Attributes that say for whom a span is, and from where."""
     found = {} if session is None else {names.SESSION: session}
     return tuple((found | of_peer(names.CLIENT, client)).items())
 

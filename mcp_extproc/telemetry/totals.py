@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -74,6 +74,15 @@ class Distribution:
             self.least = value
         if value > self.most:
             self.most = value
+
+    def record_all(self, values: Sequence[float]) -> None:
+        """Add values, of which there is at least one."""
+        counts, total = self.counts, self.sum
+        for value in values:
+            counts[bisect_left(BUCKETS, value)] += 1
+            total += value
+        self.sum = total
+        self.least, self.most = min(self.least, *values), max(self.most, *values)
 
     def add(self, other: Distribution) -> None:
         """Add all values of another one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -12,9 +12,10 @@ from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.telemetry import attributes as names
 from mcp_extproc.telemetry import audit, seen
 from mcp_extproc.telemetry.attributes import HTTP_METHOD, HTTP_STATUS, of_operation
+from mcp_extproc.telemetry.collector.cells import Cells
 from mcp_extproc.telemetry.exchange import Exchange
 from mcp_extproc.telemetry.instruments import BY_NAME, RECORDS, SESSION_DURATION, SESSIONS_EXPIRED, SESSIONS_SEEN
-from mcp_extproc.telemetry.recordings import VALUES, Recording, labels_of, one, recordings_of, series_key
+from mcp_extproc.telemetry.recordings import Recording, labels_of, series_key
 from mcp_extproc.telemetry.report import Expired, Report
 from mcp_extproc.telemetry.seen import Seen
 from mcp_extproc.telemetry.spans import NewId, Shapes, Span, Tracing, shapes_of, spans_of
@@ -35,7 +36,8 @@ MAX_KINDS_BYTES: Final = 16 * MIB
 _CELL_BYTES: Final = 1024
 _KNOWN_BYTES: Final = 4096
 
-Cells = Sequence[tuple[Series, Callable[[Exchange], float]]]
+Listed = tuple[str, str]
+"""A name that a server lists: that of the server, and of a tool or a prompt."""
 
 
 class Known(NamedTuple):
@@ -43,6 +45,19 @@ class Known(NamedTuple):
 
     line: audit.LineShape | None
     spans: Shapes
+
+
+class Made(NamedTuple):
+    """What was made of an exchange, as of others of its kind."""
+
+    listed: Listed | None
+    """The name that it is about, if a server lists that."""
+    cells: Cells | None = None
+    """Where metrics of it are added up, if there are any."""
+    line: audit.LineShape | None = None
+    """Of its line in a file, if it has one."""
+    spans: Shapes | None = None
+    """Of its spans, if there are traces."""
 
 
 AUDIT_EVENT: Final = "mcp.audit"
@@ -92,31 +107,82 @@ class Intake:
         self._show = show
         self._tells = any((take_lines, take_span, take_audit, take_access))
         self._records: Series | None = None
+        # Since the last time that it was settled.
+        self._came = 0
+        self._lines: list[bytes] = []
+        self._touched: list[Cells] = []
+        self._here: dict[str, int] = {}
+        """Sessions, and when they were used."""
         self._seen = Seen(seen.SECONDS)
-        self._listed: Bounded[tuple[str, str], bool] = Bounded(MAX_NAMES, MAX_NAMES_BYTES)
+        self._listed: Bounded[Listed, bool] = Bounded(MAX_NAMES, MAX_NAMES_BYTES)
         self._ended: Bounded[str, bool] = Bounded(MAX_ENDED, MAX_ENDED_BYTES)
         """Sessions whose end is counted."""
         self._cells: Bounded[tuple[object, ...], Cells] = Bounded(MAX_KINDS, MAX_KINDS_BYTES)
-        """Where values of a kind of exchange are added up: to find out what its labels are takes ten times as long."""
         self._known: Bounded[tuple[object, ...], Known] = Bounded(MAX_KINDS, MAX_KINDS_BYTES)
 
     def take(self, exchanges: Iterable[Exchange]) -> int:
         """Records that came together. Returns how many."""
-        lines, count = [], 0
-        for exchange in map(self._with_names, exchanges):
-            count += 1
-            if self._totals is not None:
-                self._count(exchange, self._totals)
-            if self._show is not None:
-                self._show(exchange)
-            if self._tells:
-                known = self._known_of(exchange)
-                if self._take_lines is not None and known.line is not None:
-                    lines.append(audit.line(exchange, known.line))
-                self._tell(exchange, known)
+        for exchange in exchanges:
+            self.add(exchange)
+        return self.settle()
+
+    def add(self, exchange: Exchange) -> Made:
+        """One of those that came together. :meth:`settle` follows behind all of them."""
+        exchange, listed = self._with_names(exchange)
+        self._came += 1
+        cells = None if self._totals is None else self._count(exchange, self._totals)
+        if self._show is not None:
+            self._show(exchange)
+        if not self._tells:
+            return Made(listed, cells)
+        known = self._known_of(exchange)
+        if self._take_lines is not None and known.line is not None:
+            self._lines.append(audit.line(exchange, known.line))
+        self._tell(exchange, known)
+        line, shapes = known
+        return Made(
+            listed, cells, None if self._take_lines is None else line, None if self._take_span is None else shapes
+        )
+
+    def add_known(
+        self, listed: Listed | None, cells: Cells | None, line: bytes, session: str | None, started: int,
+        duration: int, at_server: int | None,
+    ) -> None:  # fmt: skip
+        """The same of one of a kind of which one was added before, but for what is shown, and sent.
+
+        Args:
+            listed, cells: of that one.
+            line: of the audit; empty if it has none.
+            session, started, duration: of the exchange.
+            at_server: nanoseconds that it was with a server, if it was.
+        """
+        self._came += 1
+        if listed is not None and listed not in self._listed:
+            self._listed.keep(listed, value=True, size=_NAME_BYTES + 4 * len(listed[1]))
+        if cells is not None:
+            if cells.add(duration, at_server):
+                self._touched.append(cells)
+            if session is not None:
+                self._here[session] = started
+        if line:
+            self._lines.append(line)
+
+    def settle(self) -> int:
+        """What was added is complete. Returns how many records that was."""
+        came, self._came = self._came, 0
+        if self._totals is not None and came:
+            self._records = self._records or self._totals.series(RECORDS, ())
+            self._records.record(came)
+        for cells in self._touched:
+            cells.settle()
+        self._touched.clear()
+        for session, started in self._here.items():
+            self._seen.see(session, started / 1e9)
+        self._here.clear()
         if self._take_lines is not None:
+            lines, self._lines = self._lines, []
             self._take_lines(lines)
-        return count
+        return came
 
     def _known_of(self, exchange: Exchange) -> Known:
         if exchange.kind is None:
@@ -128,17 +194,17 @@ class Intake:
             self._known.keep(kind, known, _KNOWN_BYTES + 8 * size)
         return known
 
-    def _with_names(self, exchange: Exchange) -> Exchange:
+    def _with_names(self, exchange: Exchange) -> tuple[Exchange, Listed | None]:
         """Of several workers one may not have seen the list yet in which another found the name."""
         name = exchange.tool or exchange.prompt
         if name is None or exchange.server is None:
-            return exchange
+            return exchange, None
         key = (exchange.server, name)
         if not exchange.listed:
-            return msgspec.structs.replace(exchange, listed=True) if key in self._listed else exchange
+            return (msgspec.structs.replace(exchange, listed=True) if key in self._listed else exchange), None
         if key not in self._listed:
             self._listed.keep(key, value=True, size=_NAME_BYTES + 4 * len(name))
-        return exchange
+        return exchange, key
 
     def _tell(self, exchange: Exchange, known: Known) -> None:
         if self._take_span is not None:
@@ -182,24 +248,23 @@ class Intake:
         self._ended.keep(session, value=True, size=_ENDED_BYTES)
         return True
 
-    def _count(self, exchange: Exchange, totals: Totals) -> None:
-        self._records = self._records or totals.series(RECORDS, ())
-        self._records.record(1)
+    def _count(self, exchange: Exchange, totals: Totals) -> Cells:
         ends = exchange.session_seconds is not None and exchange.session is not None
         if ends and not self._is_new_end(exchange.session or ""):
             exchange = msgspec.structs.replace(exchange, session_seconds=None)
         key = _cells_key(exchange)
         cells = self._cells.get(key)
         if cells is None:
-            cells = [
-                (totals.series(instrument, labels), VALUES.get(instrument, one))
-                for instrument, labels, _ in recordings_of(exchange)
-            ]
+            cells = Cells(totals, exchange)
             self._cells.keep(key, cells, size=_CELL_BYTES * (1 + len(cells)) + 4 * len(str(key)))
-        for series, value_of in cells:
-            series.record(value_of(exchange))
+        at_server = None if exchange.upstream is None else exchange.upstream[1] - exchange.upstream[0]
+        if cells.add(exchange.duration, at_server):
+            self._touched.append(cells)
+        if exchange.session_seconds is not None:
+            cells.end_session(exchange.session_seconds)
         if exchange.session is not None:
-            self._seen.see(exchange.session, exchange.started / 1e9)
+            self._here[exchange.session] = exchange.started
+        return cells
 
     def families(self, now: float, others: Iterable[Family] = ()) -> list[Family]:
         """All metrics as they are now.

@@ -18,8 +18,9 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import grpc
 import msgspec
@@ -31,6 +32,7 @@ from mcp_extproc.telemetry.audit_file import AuditFile
 from mcp_extproc.telemetry.collector import als, transport
 from mcp_extproc.telemetry.collector.envoy import Envoy
 from mcp_extproc.telemetry.collector.intake import Intake, TakesEvents
+from mcp_extproc.telemetry.collector.known_lines import KnownLines
 from mcp_extproc.telemetry.collector.pipe_reader import PipeReader
 from mcp_extproc.telemetry.collector.received import Received, received_file
 from mcp_extproc.telemetry.collector.scrape import Scrape
@@ -41,8 +43,11 @@ from mcp_extproc.telemetry.exchange import Exchange
 from mcp_extproc.telemetry.instruments import AUDIT_LOST, AUDIT_WRITTEN, MEMORY, RECORDS_LOST, SPANS_LOST, Instrument
 from mcp_extproc.telemetry.memory import resident_bytes
 from mcp_extproc.telemetry.prometheus import exposition
-from mcp_extproc.telemetry.spans import Span, Tracing
+from mcp_extproc.telemetry.spans import Tracing
 from mcp_extproc.telemetry.totals import Family, Totals
+
+if TYPE_CHECKING:
+    from mcp_extproc.telemetry.collector.span_writer import SpanWriter
 
 MESSAGE_BYTES: Final = 16 << 20
 """Of a line from the supervisor: what the page shows of a large configuration."""
@@ -155,6 +160,7 @@ class Collector:
         self._send_metrics: Callable[[], Awaitable[None]] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._had_problem = False
+        self._writer: SpanWriter | None = None
         self._received: Received | None = None
         self._envoy: Envoy | None = None
         self._asked: asyncio.Task[bytes] | None = None
@@ -230,10 +236,11 @@ class Collector:
             self._file.open()
         if spec.audit is not None:
             self._audit = self._sender(spec.audit, transport.LOGS)
+        self._writer = self._span_writer(spec.traces)
         return Intake(
             Tracing(spec.ratio, spec.parent_based),
             secrets.token_hex,
-            take_span=self._span_sender(spec.traces),
+            take_span=None if self._writer is None else self._writer.take,
             totals=Totals(spec.label_values) if spec.measures else None,
             take_lines=None if self._file is None else self._write,
             take_audit=None if self._audit is None else _takes_events(self._audit),
@@ -245,23 +252,19 @@ class Collector:
         """Have records come. Returns what ends that."""
         if isinstance(self._address, PipeAddress):
             assert self._received is not None
-            return PipeReader(self._address, self._take, self._received).stop
+            return PipeReader(self._address, partial(self._take_lines, self._known_lines()), self._received).stop
         server = await als.serve(self._address, self._take, self._credentials)
         return lambda: server.stop(grace=0.2)
 
     # -- Where things go --------------------------------------------------------------------------------------------------
 
-    def _span_sender(self, export: Export | None) -> Callable[[Span], None] | None:
+    def _span_writer(self, export: Export | None) -> SpanWriter | None:
         if export is None:
             return None
-        from mcp_extproc.telemetry.collector import otlp
+        from mcp_extproc.telemetry.collector.span_writer import SpanWriter
 
-        sender = self._spans = self._sender(export, transport.TRACES)
-
-        def take(span: Span) -> None:
-            sender.put(otlp.span(span))
-
-        return take
+        self._spans = self._sender(export, transport.TRACES)
+        return SpanWriter(self._spans)
 
     def _sender(self, export: Export, method: str) -> Sender:
         from mcp_extproc.telemetry.collector import otlp
@@ -279,6 +282,18 @@ class Collector:
         to = transport.Transport(export, method)
         self._transports.append(to)
         return to
+
+    def _known_lines(self) -> KnownLines:
+        tells = self._spec.audit is not None or self._spec.logs is not None
+        return KnownLines(
+            self._intake, self._writer, None if self._page is None else self._page.show, tells_records=tells
+        )
+
+    def _take_lines(self, lines: KnownLines, chunk: bytes) -> int:
+        assert self._received is not None
+        before = lines.unreadable
+        self._received.add(lines.take(chunk))
+        return lines.unreadable - before
 
     def _take(self, exchanges: Iterable[Exchange]) -> None:
         count = self._intake.take(exchanges)
@@ -359,6 +374,6 @@ def _takes_events(sender: Sender) -> TakesEvents:
     from mcp_extproc.telemetry.collector import otlp
 
     def take(name: str, started: int, attributes: dict[str, Any], context: SpanContext | None) -> None:
-        sender.put(otlp.record(name, started, attributes, context))
+        sender.put(otlp.item(otlp.record(name, started, attributes, context)))
 
     return take

@@ -59,16 +59,23 @@ def resource_of(attributes: Mapping[str, str]) -> Resource:
 # -- Requests -------------------------------------------------------------------------------------------------------------
 
 
-def request_of(resource: Resource, records: Sequence[bytes]) -> bytes:
+def request_of(resource: Resource, items: Sequence[bytes]) -> bytes:
     """An ``ExportTraceServiceRequest`` of spans, or an ``ExportLogsServiceRequest`` of log records: their fields have the same
-    numbers."""
+    numbers.
+
+    Args:
+        resource: whose they are.
+        items: each made by :func:`item`, or several of them together.
+    """
     whose = field(1, b"".join([_attribute(1, key, value) for key, value in resource.attributes.items()]))
-    parts = [_SCOPE]
-    for record in records:
-        parts += head(2, len(record)), record
-    # Records are many, so they are copied only once.
-    inner = head(2, size := sum(map(len, parts)))
-    return b"".join((head(1, len(whose) + len(inner) + size), whose, inner, *parts))
+    # They are many, so they are copied only once.
+    inner = head(2, size := len(_SCOPE) + sum(map(len, items)))
+    return b"".join((head(1, len(whose) + len(inner) + size), whose, inner, _SCOPE, *items))
+
+
+def item(record: bytes) -> bytes:
+    """A span, or a log record, as it stands in a request."""
+    return field(2, record)
 
 
 # -- Spans ----------------------------------------------------------------------------------------------------------------
@@ -76,26 +83,33 @@ def request_of(resource: Resource, records: Sequence[bytes]) -> bytes:
 
 def span(found: Span) -> bytes:
     """A ``Span``."""
-    context, parent = found.context, found.parent
-    ids = b"\x0a\x10%b\x12\x08%b" % (bytes.fromhex(context.trace), bytes.fromhex(context.span))
-    if context.state:
-        ids += field(3, context.state.encode())
-    if parent is not None:
-        ids += b"\x22\x08%b" % bytes.fromhex(parent)
-    times = _TIMES.pack(_START_TAG, found.start, _END_TAG, found.end)
+    context = found.context
+    is_remote = found.parent is not None and found.parent_is_remote
+    flags = _PARENT_ELSEWHERE if is_remote else _PARENT_HERE
+    trace, own = bytes.fromhex(context.trace), bytes.fromhex(context.span)
+    if found.parent is None:
+        ids = _BEGINNING.pack(_TRACE, trace, _ID, own, _START, found.start, _END, found.end, flags)
+    else:
+        parent = bytes.fromhex(found.parent)
+        ids = _CHILD.pack(_TRACE, trace, _ID, own, _PARENT, parent, _START, found.start, _END, found.end, flags)
+    state = field(3, context.state.encode()) if context.state else b""
     link = b"" if found.link is None else _link(found.link)
-    flags = _PARENT_ELSEWHERE if parent is not None and found.parent_is_remote else _PARENT_HERE
-    return b"".join((ids, _shared(found.shared), times, _who(found.who), _of_request(found.of_request), link, flags))
+    return b"".join((ids, shared(found.shared), who(found.who), _of_request(found.of_request), state, link))
 
 
-_TIMES: Final = struct.Struct("<BQBQ")
-_START_TAG: Final = 7 << 3 | 1
-_END_TAG: Final = 8 << 3 | 1
-"""Of ``fixed64`` fields."""
+_BEGINNING: Final = struct.Struct("<2s16s2s8sBQBQ6s")
+_CHILD: Final = struct.Struct("<2s16s2s8s2s8sBQBQ6s")
+"""What has a length that is known: ids, the parent's if there is one, times and flags."""
+_TRACE: Final = b"\x0a\x10"
+_ID: Final = b"\x12\x08"
+_PARENT: Final = b"\x22\x08"
+_START: Final = 7 << 3 | 1
+_END: Final = 8 << 3 | 1
+"""In front of each."""
 
 
 @lru_cache(maxsize=8192)
-def _shared(found: Shared) -> bytes:
+def shared(found: Shared) -> bytes:
     """What spans have in common, by the conventions failed wherever there is an ``error.type``."""
     attributes = dict(found.attributes)
     text = field(5, found.name.encode()) + _KINDS[found.kind] + _attributes(9, attributes)
@@ -103,7 +117,8 @@ def _shared(found: Shared) -> bytes:
 
 
 @lru_cache(maxsize=8192)
-def _who(found: Pairs) -> bytes:
+def who(found: Pairs) -> bytes:
+    """Attributes that say for whom a span is, and from where."""
     return b"".join([_new_attribute(9, name, value) for name, value in found])
 
 
@@ -111,6 +126,41 @@ def _who(found: Pairs) -> bytes:
 def _of_request(found: Pairs) -> bytes:
     """Both spans of a request have them, one after the other."""
     return b"".join([_new_attribute(9, name, value) for name, value in found])
+
+
+def of_both(
+    ids: bytes, start: int, end: int, begin: int, done: int, server: bytes, client: bytes, session: bytes, peer: bytes,
+    id: bytes,
+) -> bytes:  # fmt: skip
+    """Both spans of a request, as they stand in a request of OTLP: what :func:`span` makes of them, of parts that are known.
+
+    Args:
+        ids: of the trace, of the request's span, of that towards the server, and of the parent if there is one.
+        start, end: of the request's, nanoseconds since the epoch.
+        begin, done: of that towards the server.
+        server, client: what :func:`shared` makes.
+        session, peer: what :func:`who` makes of the session, and of the client's address.
+        id: of the request, of JSON-RPC; empty if it has none.
+    """
+    trace, own, onward, parent = ids[:16], ids[16:24], ids[24:32], ids[32:]
+    if parent:
+        first = _CHILD.pack(
+            _TRACE, trace, _ID, own, _PARENT, parent, _START, start, _END, end, _PARENT_ELSEWHERE
+        )  # fmt: skip
+    else:
+        first = _BEGINNING.pack(_TRACE, trace, _ID, own, _START, start, _END, end, _PARENT_HERE)
+    second = _CHILD.pack(_TRACE, trace, _ID, onward, _PARENT, own, _START, begin, _END, done, _PARENT_HERE)
+    of_request = _before_request_id(len(id)) + id if id else b""
+    both = len(session) + len(of_request)
+    return b"".join((
+        head(2, len(first) + len(server) + len(peer) + both), first, server, session, peer, of_request,
+        head(2, _CHILD.size + len(client) + both), second, client, session, of_request,
+    ))  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _before_request_id(size: int) -> bytes:
+    return _new_attribute(9, names.REQUEST_ID, "-" * size)[:-size]
 
 
 def _link(context: SpanContext) -> bytes:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from mcp_extproc.address import PipeAddress
 from mcp_extproc.telemetry import log
-from mcp_extproc.telemetry.exchange import Exchange
-from mcp_extproc.telemetry.records.line_reader import LineReader
 
 _CHUNK_BYTES: Final = 64 << 10
 """Read at once: some two hundred lines, which take a few milliseconds."""
@@ -38,17 +36,16 @@ class PipeReader:
 
     Args:
         address: of the pipe, which is there.
-        take: what is done with records.
+        take: what is done with their lines, whatever parts of them come. Returns how many of these are none.
         count: counts them first.
 
     Raises:
         OSError: it can't be read.
     """
 
-    def __init__(self, address: PipeAddress, take: Callable[[Iterable[Exchange]], None], count: CountsLines) -> None:
+    def __init__(self, address: PipeAddress, take: Callable[[bytes], int], count: CountsLines) -> None:
         self._take = take
         self._count = count
-        self._lines = LineReader()
         # For writing, too: it has no end then, whoever else writes and ends.
         self._descriptor = os.open(address.path, os.O_RDWR | os.O_NONBLOCK)
         asyncio.get_running_loop().add_reader(self._descriptor, self._read)
@@ -60,9 +57,7 @@ class PipeReader:
         except BlockingIOError:
             return False
         self._count.taking(chunk.count(b"\n"))
-        before = self._lines.unreadable
-        self._take(self._lines.feed(chunk))
-        if (unreadable := self._lines.unreadable - before) > 0:
+        if unreadable := self._take(chunk):
             log.event(_LOG, logging.ERROR, "record_unreadable", {"lines": unreadable})
         return True
 

@@ -31,7 +31,9 @@ class Sender:
         self._export = export
         self._seconds = seconds
         self._most = most
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[bytes, int]] = deque()
+        """What is sent, and how many records that is."""
+        self._count = 0
         self._bytes = 0
         """Of what is queued."""
         self._full = asyncio.Event()
@@ -39,14 +41,20 @@ class Sender:
         self.sent = 0
         self.lost = 0
 
-    def put(self, item: bytes) -> None:
-        """Have it sent."""
-        if len(self._queue) >= self._most or self._bytes + len(item) > MAX_QUEUED_BYTES:
-            self.lost += 1
+    def put(self, item: bytes, count: int = 1) -> None:
+        """Have it sent.
+
+        Args:
+            item: a record, or some that belong together.
+            count: how many it is.
+        """
+        if self._count + count > self._most or self._bytes + len(item) > MAX_QUEUED_BYTES:
+            self.lost += count
             return
-        self._queue.append(item)
+        self._queue.append((item, count))
+        self._count += count
         self._bytes += len(item)
-        if len(self._queue) >= MAX_BATCH or self._bytes >= MAX_BATCH_BYTES:
+        if self._count >= MAX_BATCH or self._bytes >= MAX_BATCH_BYTES:
             self._full.set()
 
     async def run(self) -> None:
@@ -65,23 +73,26 @@ class Sender:
         async with self._sending:
             left = len(self._queue)
             while left > 0:
-                batch = self._batch()
+                batch, count = self._batch()
                 left -= len(batch)
                 arrived = await self._export(batch)
-                for _ in batch:  # not before: whoever is cancelled meanwhile has lost nothing
-                    self._bytes -= len(self._queue.popleft())
+                for item in batch:  # not before: whoever is cancelled meanwhile has lost nothing
+                    self._queue.popleft()
+                    self._bytes -= len(item)
+                self._count -= count
                 if arrived:
-                    self.sent += len(batch)
+                    self.sent += count
                 else:
-                    self.lost += len(batch)
+                    self.lost += count
 
-    def _batch(self) -> list[bytes]:
-        """The first items of the queue: as many as go together, and at least one."""
+    def _batch(self) -> tuple[list[bytes], int]:
+        """The first items of the queue: as many as go together, and at least one. And how many records these are."""
         batch: list[bytes] = []
-        size = 0
-        for item in self._queue:
+        size = records = 0
+        for item, count in self._queue:
             size += len(item)
-            if batch and (len(batch) >= MAX_BATCH or size > MAX_BATCH_BYTES):
+            if batch and (records + count > MAX_BATCH or size > MAX_BATCH_BYTES):
                 break
+            records += count
             batch.append(item)
-        return batch
+        return batch, records

@@ -23,6 +23,13 @@ MAX_LINE_BYTES: Final = 64 << 10
 """A longer one has no end: fields are bounded."""
 
 
+START_BYTE: Final = START.encode()
+FIELD: Final = FIELDS.encode()
+
+UNREADABLE: Final = (ValueError, msgspec.DecodeError)
+"""What is raised by a line that is none, or of which a part is missing."""
+
+
 class LineReader:
     """Bytes in, exchanges out."""
 
@@ -36,27 +43,31 @@ class LineReader:
 
     def feed(self, chunk: bytes) -> Iterator[Exchange]:
         """The exchanges whose lines end in this chunk."""
-        *lines, rest = (self._rest + chunk).split(b"\n")
-        self._rest = rest if len(rest) <= MAX_LINE_BYTES else b""
-        for line in lines:
+        for line in self.lines(chunk):
             try:
-                yield self._read(line)
-            except (ValueError, msgspec.DecodeError):
+                yield self.read(line)
+            except UNREADABLE:
                 self.unreadable += 1
 
-    def _read(self, line: bytes) -> Exchange:
+    def lines(self, chunk: bytes) -> list[bytes]:
+        """The lines that end in this chunk."""
+        *lines, rest = (self._rest + chunk).split(b"\n")
+        self._rest = rest if len(rest) <= MAX_LINE_BYTES else b""
+        return lines
+
+    def read(self, line: bytes) -> Exchange:
         """One.
 
         Raises:
-            ValueError, msgspec.DecodeError: it is none.
+            UNREADABLE: it is none.
         """
-        if line.rfind(_START) != 0:
+        if line.rfind(START_BYTE) != 0:
             raise ValueError("a part of a line")
-        numbers, outcome, client, request_id, parent, state, rest = line[1:].split(_FIELD, BEFORE)
-        if rest[:1] == _FIELD:
+        numbers, outcome, client, request_id, parent, state, rest = line[1:].split(FIELD, BEFORE)
+        if rest[:1] == FIELD:
             kind, who, id, told, arguments, more, details = b"", b"", b"", b"", b"", b"", rest[1:]
         else:
-            kind, who, id, told, arguments, more, details = rest.split(_FIELD, worker_note.PARTS)
+            kind, who, id, told, arguments, more, details = rest.split(FIELD, worker_note.PARTS)
         times = numbers.split(b" ")
         started, ended, milliseconds, begin, end, received, sent, attempts = times
         duration = int(ended) if ended else int(milliseconds or 0) * 1_000_000
@@ -77,7 +88,7 @@ class LineReader:
             request_bytes=int(received or 0),
             response_bytes=int(sent or 0),
             request_id=request_id.decode("latin-1") or None,
-            client=_peer(client),
+            client=peer_of(client),
             id=worker_note.plain(id.decode()) if id else None,
             session=asks.session,
             principal=asks.principal,
@@ -101,7 +112,7 @@ class LineReader:
             http_method=method if method in _METHODS else "_OTHER",
             http_version=_VERSIONS.get(version),
             status=int(status or 0),
-            upstream_peer=_peer(peer.encode("latin-1")),
+            upstream_peer=peer_of(peer.encode("latin-1")),
             method=told.method,
             protocol_version=told.protocol_version,
             endpoint=told.endpoint,
@@ -123,9 +134,6 @@ class LineReader:
 _MAX_KINDS: Final = 10_000
 _MAX_KINDS_BYTES: Final = 32 * MIB
 _KIND_BYTES: Final = 1024
-
-_START: Final = START.encode()
-_FIELD: Final = FIELDS.encode()
 
 
 def _code(text: str) -> int | None:
@@ -150,10 +158,10 @@ def _context(parent: bytes, state: bytes) -> SpanContext | None:
 
 
 @lru_cache(maxsize=4096)
-def _peer(address: bytes) -> Peer | None:
+def peer_of(address: bytes) -> Peer | None:
     """An address as Envoy writes it: with a port, or the path of a Unix socket.
 
-    >>> _peer(b"[::1]:80"), _peer(b"/run/a.sock"), _peer(b"")
+    >>> peer_of(b"[::1]:80"), peer_of(b"/run/a.sock"), peer_of(b"")
     (Peer(address='::1', port=80), Peer(address='/run/a.sock', port=None), None)
     """
     if not address:

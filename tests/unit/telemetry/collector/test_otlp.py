@@ -100,7 +100,9 @@ def spans(exchange: Exchange) -> Iterator[Span]:
     """As they are sent."""
     numbers, resource = count(1), otlp.resource_of({})
     made = spans_of(exchange, Tracing(1, parent_based=True), lambda size: f"{next(numbers):0{size * 2}x}")
-    sent = ExportTraceServiceRequest.FromString(otlp.request_of(resource, [*map(otlp.span, made)]))
+    sent = ExportTraceServiceRequest.FromString(
+        otlp.request_of(resource, [otlp.item(otlp.span(each)) for each in made])
+    )
     for resources in sent.resource_spans:
         for scope in resources.scope_spans:
             yield from scope.spans
@@ -174,7 +176,9 @@ def test_half_a_character_is_replaced() -> None:
 @pytest.mark.parametrize("value", ["", "ü" * 200, 0, -1, 1 << 40, True, False, 1.5])
 def test_values_of_log_records(value: Any) -> None:
     context = SpanContext(TRACE, SPAN, sampled=True)
-    sent = otlp.request_of(otlp.resource_of({"service.name": "x"}), [otlp.record("e", 5, {"a": value}, context)])
+    sent = otlp.request_of(
+        otlp.resource_of({"service.name": "x"}), [otlp.item(otlp.record("e", 5, {"a": value}, context))]
+    )
     [resource] = ExportLogsServiceRequest.FromString(sent).resource_logs
     [scope] = resource.scope_logs
     [record] = scope.log_records

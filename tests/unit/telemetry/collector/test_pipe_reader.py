@@ -12,6 +12,7 @@ from mcp_extproc.address import PipeAddress
 from mcp_extproc.telemetry.collector.pipe_reader import PipeReader
 from mcp_extproc.telemetry.collector.received import Received
 from mcp_extproc.telemetry.exchange import Exchange
+from mcp_extproc.telemetry.records.line_reader import LineReader
 from tests.support.waiting import eventually
 from tests.unit.telemetry.records.test_line_reader import line
 
@@ -23,14 +24,15 @@ class Collector:
         self.received = Received(folder / "records")
         self.taken: list[Exchange] = []
         self.dies = False
+        self.lines = LineReader()
         self.reader = PipeReader(PipeAddress(str(folder / "pipe")), self.take, self.received)
 
-    def take(self, exchanges: Iterable[Exchange]) -> None:
-        found = [*exchanges]
-        if self.dies:
-            return
-        self.taken += found
-        self.received.add(len(found))
+    def take(self, chunk: bytes) -> int:
+        before, found = self.lines.unreadable, [*self.lines.feed(chunk)]
+        if not self.dies:
+            self.taken += found
+            self.received.add(len(found))
+        return self.lines.unreadable - before
 
 
 @pytest.fixture
