@@ -130,10 +130,10 @@ def texts(*values: str) -> st.SearchStrategy[str]:
     return st.one_of(st.just(values[0]), st.just(values[0]), st.sampled_from(values))
 
 
-notes = st.fixed_dictionaries({
-    "kind": st.sampled_from(KINDS), "who": texts(*WHO), "id": texts(*NUMBERS), "told": texts(*TOLD),
-    "arguments": texts(*ARGUMENTS), "more": texts(*MORE),
-}).map(lambda parts: note(**parts))  # fmt: skip
+notes = st.builds(
+    note, kind=st.sampled_from(KINDS), who=texts(*WHO), id=texts(*NUMBERS), told=texts(*TOLD),
+    arguments=texts(*ARGUMENTS), more=texts(*MORE),
+)  # fmt: skip
 words = st.fixed_dictionaries({name: texts(*values) for name, values in WORDS.items()})
 
 

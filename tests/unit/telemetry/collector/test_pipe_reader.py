@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,10 +26,12 @@ class Collector:
         self.received = Received(folder / "records")
         self.taken: list[Exchange] = []
         self.dies = False
+        self.chunks = 0
         self.lines = LineReader()
         self.reader = PipeReader(PipeAddress(str(folder / "pipe")), self.take, self.received)
 
     def take(self, chunk: bytes) -> int:
+        self.chunks += 1
         before, found = self.lines.unreadable, [*self.lines.feed(chunk)]
         if not self.dies:
             self.taken += found
@@ -39,6 +43,7 @@ class Collector:
 def writer(tmp_path: Path) -> Iterable[int]:
     os.mkfifo(tmp_path / "pipe", 0o600)
     descriptor = os.open(tmp_path / "pipe", os.O_RDWR)
+    fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, 1 << 20)
     yield descriptor
     os.close(descriptor)
 
@@ -54,6 +59,27 @@ async def test_what_is_written_comes(tmp_path: Path, writer: int) -> None:
     await collector.reader.stop()
     assert len(collector.taken) == 5, "and what is there at the end"
     assert collector.received.lost == 0
+
+
+async def test_what_comes_in_pieces_is_read_at_once(tmp_path: Path, writer: int) -> None:
+    """Nobody wakes up for each of them."""
+    os.write(writer, line())
+    collector = Collector(tmp_path)
+    for _ in range(20):
+        await asyncio.sleep(0)
+        os.write(writer, line())
+    await eventually(lambda: collector.taken, "all of them", until=lambda taken: len(taken) == 21)
+    assert collector.chunks < 21
+    await collector.reader.stop()
+
+
+async def test_of_a_small_pipe_all_is_read(tmp_path: Path, writer: int) -> None:
+    """As it is where the system grants no larger one: more than it holds, while it is written."""
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    collector = Collector(tmp_path)
+    await asyncio.to_thread(lambda: [os.write(writer, line()) for _ in range(200)])
+    await eventually(lambda: collector.taken, "all of them", until=lambda taken: len(taken) == 200)
+    await collector.reader.stop()
 
 
 async def test_what_the_next_one_gets(tmp_path: Path, writer: int) -> None:
