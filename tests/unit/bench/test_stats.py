@@ -74,9 +74,11 @@ def _disturbed(noise: random.Random) -> float:
 
 @pytest.mark.parametrize("rounds", [10, 30])
 def test_the_truth_lies_in_95_of_100_intervals(rounds: int) -> None:
-    """Of 200: 95 % of them but for chance, which leaves the bounds below once in a thousand times."""
+    """Of 200: five are to begin above it, and five to end below it, but for chance."""
     noise = random.Random(rounds)
     many = sorted(_disturbed(noise) for _ in range(100_001))
     truth = statistics.fmean(many[25_000:75_000])
     found = [Estimate.of(_disturbed(noise) for _ in range(rounds)) for _ in range(200)]
-    assert 180 <= sum(each.low <= truth <= each.high for each in found) <= 198
+    above, below = (sum(each) for each in zip(*((each.low > truth, each.high < truth) for each in found), strict=True))
+    assert 1 <= above <= 10
+    assert 1 <= below <= 10
