@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    import ssl
 
 _ENCRYPTED = "the key is encrypted: use one without a passphrase"
 
@@ -35,7 +37,7 @@ def load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     """
     try:
         context.load_cert_chain(certificate, key, password=_refuse)
-    except (ssl.SSLError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise TlsError((certificate, key), _why(error, "a certificate and its key")) from None
 
 
@@ -47,7 +49,7 @@ def load_authorities(context: ssl.SSLContext, file: Path) -> None:
     """
     try:
         context.load_verify_locations(file)
-    except (ssl.SSLError, OSError) as error:
+    except OSError as error:
         raise TlsError((file,), _why(error, "certificates of authorities")) from None
 
 
@@ -100,6 +102,8 @@ class Newest(Generic[_Content]):
 
 
 def _why(error: Exception, expected: str) -> str:
+    import ssl  # loads OpenSSL, which is there once a context is
+
     if isinstance(error, ssl.SSLError):
         reasons = {"KEY_VALUES_MISMATCH": "the key belongs to another certificate"}
         return reasons.get(error.reason or "", f"expected {expected}, in PEM")

@@ -208,8 +208,7 @@ def _check_pattern(execute: Callable[[], Any], literal: _Token) -> None:
 
 # -- Reading the text -----------------------------------------------------------------------------------------------------
 
-_TOKEN: Final = re.compile(
-    r"""
+_LEXEMES: Final = r"""
       (?P<space> \s+ | //[^\n]* )
     | (?P<string>
         [bB]? (?: [rR] (?: \"{3}.*?\"{3} | '{3}.*?'{3} | "[^"\n\r]*" | '[^'\n\r]*' )
@@ -217,9 +216,8 @@ _TOKEN: Final = re.compile(
     | (?P<number> 0[xX][0-9a-fA-F]+[uU]? | (?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?[uU]? )
     | (?P<name> [A-Za-z_][A-Za-z0-9_]* )
     | (?P<sign> == | != | <= | >= | && | \|\| | . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+    """
+"""Verbose. It is compiled for the first condition: most configurations have none."""
 _PLAIN: Final = re.compile(r"""(["'])([A-Za-z0-9_]*)\1""")
 
 
@@ -231,7 +229,7 @@ class _Token(NamedTuple):
 
 
 def _tokens(text: str) -> Iterator[_Token]:
-    for match in _TOKEN.finditer(text):
+    for match in re.finditer(_LEXEMES, text, re.VERBOSE | re.DOTALL):
         kind = match.lastgroup or ""
         if kind != "space":
             yield _Token(kind, match.group(), match.start())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
@@ -21,7 +21,6 @@ from mcp_extproc.config import authentications, policies, virtual_servers
 from mcp_extproc.config.authentication import Authentication, Existing
 from mcp_extproc.config.authorization import Authorization
 from mcp_extproc.config.base import Model
-from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.config.config_error import PlacedError
 from mcp_extproc.config.credentials import ClientCredentials, Credentials, TokenExchange, is_gateways
 from mcp_extproc.config.pass_through import PassThrough
@@ -518,7 +517,7 @@ class Server(Model):
         env = {name: value.get_secret_value() for name, value in self.env.items() if value is not None}
         path, _, query = ("", "", "") if self.command is not None else self.path_and_query.partition("?")
         of_url = (*secret_segments(path), *secret_variables(dict(parse_qsl(query))))
-        return (*headers, *of_url, *secret_variables(env), *secret_words(words))
+        return (*headers, *of_url, *secret_variables(env), *_secrets_in(words))
 
     @property
     def credential_keys(self) -> tuple[str, ...]:
@@ -1119,6 +1118,14 @@ def _checked_separator(value: str) -> str:
     if not _SEPARATOR.fullmatch(value):
         raise ValueError("expected 1 to 8 characters out of A-Z a-z 0-9 _ . / : -")
     return value
+
+
+def _secrets_in(command: Sequence[str]) -> Iterable[str]:
+    if not command:
+        return ()
+    from mcp_extproc.config.command_words import secret_words  # compiles much, for which other servers have no use
+
+    return secret_words(command)
 
 
 def _bracketed(host: str) -> str:

@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from mcp_extproc.config.api_keys import read_api_keys
 from mcp_extproc.config.authentication import Authentication
-from mcp_extproc.config.command_words import arguments_apart
 from mcp_extproc.config.config_error import ConfigError, Problem, field
 from mcp_extproc.config.jwks import MAX_BYTES, usable_keys
 from mcp_extproc.config.model import GatewayConfig
@@ -101,6 +100,10 @@ def unknown_command_lines(config: GatewayConfig) -> dict[str, str]:
         for name, server in config.servers.items()
         if server.command is not None
     }
+    if not commands:
+        return {}
+    from mcp_extproc.config.command_words import arguments_apart  # compiles much, for which other servers have no use
+
     found = {name: arguments_apart(command) for name, command in commands.items()}
     return {
         name: f"is a whole command line: write {apart}"

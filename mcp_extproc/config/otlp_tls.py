@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.text_file import text_in
 from mcp_extproc.pem import TlsError, load_authorities, load_pair
+
+if TYPE_CHECKING:
+    import ssl
 
 _MAX_BYTES: Final = 1 << 20
 
@@ -48,6 +50,8 @@ def read(files: OtlpTls) -> ClientTls:
     Raises:
         TlsError: they can't be used.
     """
+    import ssl  # loads OpenSSL, which is rarely needed where this is imported
+
     ca, certificate, key = (
         None if file is None else _content(file) for file in (files.ca, files.certificate, files.key)
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import ssl
 from pathlib import Path
 from typing import Final, Literal
 
@@ -219,6 +218,8 @@ def san_type(name: str) -> Literal["DNS", "URI", "IP_ADDRESS"]:
 
 def system_ca_file() -> str:
     """The file with the system's certificate authorities."""
+    import ssl  # loads OpenSSL, for which configurations without TLS have no use
+
     known = ssl.get_default_verify_paths().cafile
     candidates = (*_SYSTEM_CA_FILES, known) if known else _SYSTEM_CA_FILES
     return next((path for path in candidates if Path(path).is_file()), _SYSTEM_CA_FILES[0])
