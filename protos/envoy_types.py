@@ -80,6 +80,7 @@ MESSAGES: dict[str, list[str]] = {
         "HealthCheckTcpHealthCheck",
         "Http1ProtocolOptions",
         "Http2ProtocolOptions",
+        "Http2ProtocolOptionsSettingsParameter",
         "HttpProtocolOptions",
         "HttpProtocolOptionsHeadersWithUnderscoresAction",
         "HttpUri",

@@ -120,10 +120,12 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
         """The same for another name alone, without taking ``params`` apart; ``None`` where the old one could be elsewhere in
         the message, too."""
         old, new = b'"name":%b' % bytes(self.params["name"]), b'"name":%b' % name
-        before, found, after = self.body.partition(b'"params":{%b' % old)
-        if found and b'"params"' not in before:
+        at = self.body.find(b'"params":{%b' % old)
+        if at >= 0 and self.body.find(b'"params"', 0, at) < 0:
             # No other name of a member, and no id, has it before `params` itself: mostly the end need not be looked at.
-            return b"".join((before, b'"params":{', new, after))
+            at += len(b'"params":{')
+            body = memoryview(self.body)
+            return b"".join((body[:at], new, body[at + len(old) :]))
         # It stands in `params` without a blank, so that no other is meant where there is only one.
         around = self.body.split(old, 2)
         return None if len(around) != 2 else new.join(around)

@@ -182,6 +182,7 @@ class Http2ProtocolOptions(Message):
     max_inbound_window_update_frames_per_data_frame_sent: int | None = None
     stream_error_on_invalid_http_messaging: bool = False
     override_stream_error_on_invalid_http_message: bool | None = None
+    custom_settings_parameters: list[Http2ProtocolOptionsSettingsParameter] = []
     connection_keepalive: KeepaliveSettings | None = None
     use_oghttp2_codec: bool | None = None
     max_metadata_size: int | None = None
@@ -190,6 +191,12 @@ class Http2ProtocolOptions(Message):
     disallow_obs_text: bool | None = None
     stream_reset_burst: int | None = None
     stream_reset_rate: int | None = None
+
+
+class Http2ProtocolOptionsSettingsParameter(Message):
+    FULL_NAME: ClassVar[str] = "envoy.config.core.v3.Http2ProtocolOptions.SettingsParameter"
+    identifier: int | None = None
+    value: int | None = None
 
 
 class HttpProtocolOptions(Message):

@@ -31,6 +31,7 @@ from mcp_extproc.envoy._api.config_core_v3 import (
     HealthCheckGrpcHealthCheck,
     Http1ProtocolOptions,
     Http2ProtocolOptions,
+    Http2ProtocolOptionsSettingsParameter,
     Metadata,
 )
 from mcp_extproc.envoy._api.config_core_v3 import (
@@ -85,6 +86,9 @@ same, as the endpoint has another transport socket than the one in the name."""
 
 _NOBODYS_PORT = 0
 """Nobody can listen at it, should Envoy ever connect there."""
+
+_LARGE_FRAMES = Http2ProtocolOptionsSettingsParameter(identifier=5, value=1 << 20)
+"""SETTINGS_MAX_FRAME_SIZE (RFC 9113 section 6.5.2): a worker may send bodies in frames of that size, not of 16 KiB."""
 
 _CHECK_INTERVAL = 0.5
 """Seconds between health checks of a worker. Dead ones are detected by the first request; these checks detect hanging
@@ -347,7 +351,7 @@ def extproc_cluster(layout: Layout) -> Cluster:
             _HTTP_OPTIONS: any_of(
                 HttpProtocolOptions(
                     explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
-                        http2_protocol_options=Http2ProtocolOptions()
+                        http2_protocol_options=Http2ProtocolOptions(custom_settings_parameters=[_LARGE_FRAMES])
                     )
                 )
             )

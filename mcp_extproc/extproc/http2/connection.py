@@ -56,6 +56,9 @@ _HEADERS: Final = frames.HEADERS
 _RST_STREAM: Final = frames.RST_STREAM
 _END_HEADERS: Final = frames.END_HEADERS
 
+_LARGE_FRAME = 4096
+"""Bytes of a frame of data that is mostly followed by more of the same."""
+
 _REPLENISH_SHARE = 2
 """A window is updated when this fraction of it (one half) is used."""
 
@@ -193,6 +196,11 @@ class Connection:
         self.limits = limits if limits is not None else Limits()
         self._clock = clock
         self._in = b""
+        """What came of a frame that is not complete."""
+        self._rest = 0
+        """Bytes that are still to come of a frame of data whose beginning was handed on, if not 0,"""
+        self._rest_of = 0
+        """and its stream."""
         self._preface_left = frames.PREFACE
         self._settings_seen = False
         self._settings_acknowledged = False
@@ -289,6 +297,8 @@ class Connection:
     def _read(self, data: bytes, events: list[Event]) -> None:
         buffer = self._in + data if self._in else data
         position = self._read_preface(buffer) if self._preface_left else 0
+        if self._rest:
+            position = self._read_rest(buffer, events)
         size = len(buffer)
         streams = self._streams
         while size - position >= _HEADER_BYTES:
@@ -297,6 +307,12 @@ class Connection:
             length, kind = begins >> 8, begins & 0xFF
             if length > _MAX_FRAME:
                 raise _Broken(frames.FRAME_SIZE_ERROR, "a frame is larger than allowed")
+            if length >= _LARGE_FRAME and kind == _DATA and not self._block_stream:
+                stream = streams.get(id)
+                if stream is not None and not stream.ended_by_client:
+                    before = position
+                    if (position := self._read_data(buffer, position, stream, events)) > before:
+                        continue
             if (end := start + length) > size:
                 break
             position, payload = end, buffer[start:end]
@@ -318,6 +334,41 @@ class Connection:
             except _BrokenStream as broken:
                 self._reset(broken.stream, broken.code, events)
         self._in = buffer[position:] if position < size else b""
+
+    def _read_data(self, buffer: bytes, position: int, stream: _Stream, events: list[Event]) -> int:
+        """Hand on frames of data of one stream that follow each other as one piece, which is copied once. Of the last of them
+        the rest may be still to come. Returns where they end, or the same position if the first one is none that may be."""
+        size, view, id = len(buffer), memoryview(buffer), stream.id
+        room = window = min(stream.receive_window, self._receive_window)
+        pieces = []
+        while size - position >= _HEADER_BYTES:
+            begins, flags, of = _read_start(buffer, position)
+            length = begins >> 8
+            if of != id or flags or begins & 0xFF != _DATA or not 0 < length <= room or length > _MAX_FRAME:
+                break
+            room -= length
+            start = position + _HEADER_BYTES
+            position = start + length
+            pieces.append(view[start:position])
+        if pieces:
+            stream.receive_window -= window - room
+            self._receive_window -= window - room
+            if position > size:
+                self._rest, self._rest_of, position = position - size, id, size
+            if data := b"".join(pieces):
+                events.append(DataReceived(id, data, len(data)))
+        return position
+
+    def _read_rest(self, buffer: bytes, events: list[Event]) -> int:
+        """The same for what is there of the rest of such a frame, which has its room already."""
+        id, data = self._rest_of, buffer[: self._rest]
+        self._rest -= len(data)
+        if id in self._streams:
+            if data:
+                events.append(DataReceived(id, data, len(data)))
+        else:
+            self._give_back(len(data))  # it was closed in between
+        return len(data)
 
     def _read_preface(self, buffer: bytes) -> int:
         wanted = self._preface_left
@@ -638,7 +689,7 @@ class Connection:
         events.extend(StreamReset(id, code) for id in self._streams)
         self._streams.clear()
         self._blocked.clear()
-        self._in = b""
+        self._in, self._rest = b"", 0
         self._block = []
         events.append(ConnectionEnded(code, why))
         self._out.append(frames.goaway(self._last_stream, code, why.encode()))

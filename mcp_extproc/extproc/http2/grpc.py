@@ -78,6 +78,8 @@ class Messages:
         buffer = self._buffer
         if not buffer and (message := whole(data, self._max)) is not None:
             return [message]
+        if len(buffer) + len(data) == self._wanted > _PREFIX_BYTES:
+            return [self._completed(data)]
         buffer += data
         if len(buffer) < self._wanted:
             return []
@@ -94,6 +96,14 @@ class Messages:
                 position = end
         del buffer[:position]
         return messages
+
+    def _completed(self, data: bytes) -> bytes:
+        """The message that this is the end of, as most are in few pieces: copied once."""
+        with memoryview(self._buffer) as begun:
+            message = b"".join((begun[_PREFIX_BYTES:], data))
+        self._buffer = bytearray()
+        self._wanted = _PREFIX_BYTES
+        return message
 
     @property
     def is_empty(self) -> bool:

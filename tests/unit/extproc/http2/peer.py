@@ -9,7 +9,7 @@ from typing import Final
 from hpack import Decoder, Encoder
 
 from mcp_extproc.extproc.http2 import frames
-from mcp_extproc.extproc.http2.connection import Connection, ConnectionEnded, Event, Limits
+from mcp_extproc.extproc.http2.connection import Connection, ConnectionEnded, DataReceived, Event, Limits
 
 Fields = list[tuple[str, str]]
 
@@ -132,6 +132,15 @@ def padded(kind: int, flags: int, stream: int, payload: bytes, padding: int) -> 
     """A frame with padding."""
     body = bytes((padding,)) + payload + bytes(padding)
     return frames.frame(kind, flags | frames.PADDED, stream, body)
+
+
+def received(events: list[Event]) -> dict[int, bytes]:
+    """The data among events, by stream."""
+    found: dict[int, bytes] = {}
+    for event in events:
+        if isinstance(event, DataReceived):
+            found[event.stream] = found.get(event.stream, b"") + event.data
+    return found
 
 
 def body(answers: list[Frame], stream: int) -> bytes:

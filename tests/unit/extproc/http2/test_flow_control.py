@@ -6,7 +6,7 @@ import pytest
 
 from mcp_extproc.extproc.http2 import frames
 from mcp_extproc.extproc.http2.connection import ConnectionEnded, DataReceived, Limits, StreamDrained
-from tests.unit.extproc.http2.peer import LARGEST, Peer, body, data, padded
+from tests.unit.extproc.http2.peer import LARGEST, Peer, body, data, padded, received
 
 SMALL = frames.DEFAULT_WINDOW
 
@@ -165,7 +165,7 @@ def test_the_client_may_fill_its_window_to_the_last_byte() -> None:
     peer = Peer(LIMITS)
     stream = peer.open()
     sizes = [16_384, 16_384, 16_384, SMALL - 3 * 16_384]
-    assert len(peer.send(*(data(stream, bytes(size)) for size in sizes))) == 4
+    assert received(peer.send(*(data(stream, bytes(size)) for size in sizes))) == {stream: bytes(SMALL)}
     assert peer.answers() == []  # nothing is given back that was not dealt with
     assert peer.send(data(stream, b"x"))[0].stream == stream  # type: ignore[union-attr]
     (reset,) = peer.answers()
@@ -175,7 +175,8 @@ def test_the_client_may_fill_its_window_to_the_last_byte() -> None:
 def test_streams_may_fill_the_connections_window_to_the_last_byte() -> None:
     peer = Peer(LIMITS)
     first, second = peer.open(), peer.open()
-    assert len(peer.send(data(first, bytes(12_500)) * 4, data(second, bytes(12_500)) * 4)) == 8
+    events = peer.send(data(first, bytes(12_500)) * 4, data(second, bytes(12_500)) * 4)
+    assert received(events) == {first: bytes(50_000), second: bytes(50_000)}
     assert peer.answers() == []
     peer.send(data(first, b"x"))
     assert peer.ended() == ConnectionEnded(frames.FLOW_CONTROL_ERROR, "more than the connection's window")
