@@ -7,6 +7,10 @@ from typing import Final
 NAMESPACE: Final = "mcp_proxy"
 """Namespace of the dynamic metadata: the first one of Envoy's own MCP filter, so policies written for it work unchanged."""
 
+ORDINARY_KEY: Final = "ordinary"
+"""In :data:`NAMESPACE`: the request goes to a server, and has the facts of most calls when it does
+(:attr:`mcp_extproc.gateway.facts.RequestFacts.are_ordinary`). For the access log."""
+
 UNAVAILABLE_KEY: Final = "mcp-extproc/unavailable"
 """Member of ``_meta`` that names the servers missing from a merged answer, and why. Clients may read it."""
 

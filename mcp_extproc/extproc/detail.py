@@ -24,6 +24,8 @@ class Detail(msgspec.Struct, frozen=True, eq=False):
     """The facts that somebody reads; ``None`` if that may be any."""
     native: bytes = struct_of(NATIVE)
     """Entries for all messages, where there are more namespaces."""
+    is_logged: bool = True
+    """Whether there is an access log, for which ordinary calls are marked."""
 
     @property
     def routes_remove(self) -> bool:
@@ -49,10 +51,11 @@ class Details:
 
     Args:
         namespaces: further ones for the facts.
+        is_logged: whether there is an access log.
     """
 
-    def __init__(self, namespaces: Iterable[str] = ()) -> None:
-        self.full = Detail(tuple(field(1, name.encode()) for name in namespaces))
+    def __init__(self, namespaces: Iterable[str] = (), *, is_logged: bool = True) -> None:
+        self.full = Detail(tuple(field(1, name.encode()) for name in namespaces), is_logged=is_logged)
         """All facts."""
         self._known: dict[str | None, Detail] = {None: self.full}
 
@@ -70,7 +73,7 @@ class Details:
         if len(self._known) >= _MOST or (keys := _keys(said)) is None:
             return self.full
         native = struct_of({key: value for key, value in NATIVE.items() if key in keys})
-        self._known[said] = new = Detail(self.full.more, keys, native)
+        self._known[said] = new = Detail(self.full.more, keys, native, self.full.is_logged)
         return new
 
 

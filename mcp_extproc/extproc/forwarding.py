@@ -14,6 +14,7 @@ from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.contract import (
     CALL_KEY,
     ONWARD_NAMESPACE,
+    ORDINARY_KEY,
     READS_ALL,
     READS_EVENTS,
     READS_HERE,
@@ -52,6 +53,8 @@ class _Shape(NamedTuple):
     """Bytes of what is known of the response to this request alone."""
     record: int
     """Bytes of the metadata for the record."""
+    goes_on: bool
+    """Whether it goes to the server now."""
 
 
 class _Template(NamedTuple):
@@ -129,11 +132,19 @@ def ask(decision: Forward, told: str, detail: Detail = FULL, mark: bytes = b"", 
         record: further metadata, for the record.
     """
     metadata = field(1, field(1, VETTING_NAMESPACE.encode()) + field(2, field(5, struct_of({CALL_KEY: told}))))
-    return _answer(decision, detail, mark, b"", b"", metadata + record, b"")
+    return _answer(decision, detail, mark, b"", b"", metadata + record, b"", goes_on=False)
 
 
 def _answer(
-    decision: Forward, detail: Detail, mark: bytes, told: bytes, besides: bytes, record: bytes, headers: bytes
+    decision: Forward,
+    detail: Detail,
+    mark: bytes,
+    told: bytes,
+    besides: bytes,
+    record: bytes,
+    headers: bytes,
+    *,
+    goes_on: bool = True,
 ) -> bytes:
     id = decision.id
     value = b"" if id is None else _value(id)
@@ -147,6 +158,7 @@ def _answer(
         len(value) if isinstance(value, bytes) else -1,
         len(besides),
         len(record),
+        goes_on,
     )
     template = _known.get(shape)
     if template is None:
@@ -208,6 +220,8 @@ def _entries(shape: _Shape, json: _Parts, value: bytearray) -> _Parts:
     if shape.id and detail.includes("id"):
         kind: _Parts = [_NUMBER, value] if shape.value < 0 else _within(3, value)
         entries += _within(1, field(1, b"id"), *_within(2, *kind))
+    if shape.id and shape.goes_on and detail.is_logged and shape.plan.facts.are_ordinary:
+        entries.append(detail.entries({ORDINARY_KEY: True}))
     return entries
 
 

@@ -140,7 +140,7 @@ class Shared:
         self.clock = clock
         self.recorder = recorder
         self.identification = Identification(gateway.config)
-        self.details = Details(gateway.config.more_namespaces)
+        self.details = Details(gateway.config.more_namespaces, is_logged=bool(gateway.config.log.access))
         # An agent's calls begin with the same bytes each time, as long as Envoy leaves out what differs (ext_proc's
         # forward_rules), and a server's answers too.
         self.known_heads: Bounded[bytes, KnownHead] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)

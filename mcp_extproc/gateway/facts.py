@@ -76,6 +76,15 @@ class RequestFacts(msgspec.Struct, frozen=True):
         """The same facts, some of them changed."""
         return msgspec.structs.replace(self, **changes)
 
+    @property
+    def are_ordinary(self) -> bool:
+        """Whether they are those of a tool's call, :data:`ORDINARY`, and no other of which the access log has a field, but for
+        who calls and where. (The id is that of each request.)"""
+        params, named = self.params or {}, self.named or ("", "")
+        known = (self.method, self.session, self.protocol_version, self.client, self.server, params.get("name"))
+        others = (params.get("uri"), self.batch, self.consent, self.error, self.unavailable or None)
+        return named[0] == "tool" and None not in known and others == (None,) * len(others)
+
     def metadata(self) -> dict[str, Any]:
         """The facts as ``mcp_proxy`` holds them."""
         found: dict[str, Any] = dict(NATIVE) if self.native else {}
@@ -96,6 +105,9 @@ class RequestFacts(msgspec.Struct, frozen=True):
             found["error_code"], found["error_reason"] = self.error
         return found
 
+
+ORDINARY: Final = ("method", "id_json", "session", "protocol_version", "client", "server", "tool", "params:name")
+"""Facts that nearly all calls have that go to a server, as paths in the metadata."""
 
 _PLAIN: Final = (
     "method", "params", "session", "protocol_version", "client", "session_error", "principal", "issuer",

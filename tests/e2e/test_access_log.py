@@ -37,7 +37,7 @@ async def test_denied_and_failed_calls(start: StartGateway, alpha: ScriptedServe
         async def logged(tool: str, id: str) -> dict[str, Any]:
             answer = await gateway.call(session, f"alpha__{tool}", id=id)
             assert answer.status == 200
-            entry = await gateway.logged(jsonrpc_request_id=f'"{id}"')
+            entry = await gateway.logged(jsonrpc_request_id=json.dumps(id))
             assert (entry["status"], entry["mcp.name"]) == (200, f"alpha__{tool}")
             return entry
 
@@ -55,6 +55,43 @@ async def test_denied_and_failed_calls(start: StartGateway, alpha: ScriptedServe
         other = gateway.url.replace("/mcp", "/other")
         assert (await gateway.send(b"{}", url=other, user_agent="elsewhere")).status == 404
         assert (await access_log_entry(gateway.access_log, {"user_agent": "elsewhere"}))["error.type"] == "path"
+
+
+OF_ALL = {
+    "start_time", "http_method", "status", "duration_ms", "bytes_received", "bytes_sent", "request_id", "client_address",
+    "user_agent", "mcp.method.name", "jsonrpc.request.id", "mcp.session.id", "mcp.protocol.version", "mcp.client",
+    "upstream_cluster", "upstream_attempts", "response_flags", "response_code_details",
+}  # fmt: skip
+OF_CALLS = OF_ALL | {"mcp.server", "gen_ai.tool.name", "mcp.name", "upstream_host"}
+
+
+async def test_each_request_has_one_line_with_what_is_known_of_it(start: StartGateway, alpha: ScriptedServer) -> None:
+    """Ordinary calls have a format of their own in Envoy."""
+    async with start({"alpha": {"url": alpha.url, "untrusted": True}}) as gateway:
+        session = await gateway.initialize()
+
+        async def lines(method: str, params: dict[str, Any], id: str) -> list[dict[str, Any]]:
+            await gateway.rpc(method, params, id=id, mcp_session_id=session, user_agent='a"\\')
+            await gateway.logged(jsonrpc_request_id=json.dumps(id))
+            await gateway.rpc("ping", id=f"{id}, then", mcp_session_id=session)
+            await gateway.logged(jsonrpc_request_id=json.dumps(f"{id}, then"))
+            found = [json.loads(line) for line in gateway.access_log.read_text().splitlines()]
+            return [each for each in found if each.get("jsonrpc.request.id") == json.dumps(id)]
+
+        [called] = await lines("tools/call", {"name": "alpha__echo", "arguments": {}}, 'a"\\')
+        assert called.keys() == OF_CALLS
+        told = {name: called[name] for name in ("mcp.method.name", "mcp.name", "mcp.server", "gen_ai.tool.name")}
+        assert [*told.values()] == ["tools/call", "alpha__echo", "alpha", "echo"]
+        assert (called["user_agent"], called["mcp.client"]) == ('a"\\', "test/0")
+        assert (called["status"], called["upstream_attempts"], called["http_method"]) == (200, 1, "POST")
+        [pinged] = await lines("ping", {}, "b")
+        assert pinged.keys() == OF_ALL
+        alpha.on["tools/call"] = fixed(result=FAILED)
+        [failed] = await lines("tools/call", {"name": "alpha__echo", "arguments": {}}, "c")
+        assert failed.keys() == OF_CALLS | {"error.type"}
+        alpha.on["tools/call"] = raw(500, "text/html", "no")
+        [broken] = await lines("tools/call", {"name": "alpha__echo", "arguments": {}}, "d")
+        assert broken.keys() == OF_CALLS | {"error.type"}
 
 
 FAILED = {"content": [], "isError": True}

@@ -30,7 +30,10 @@ BROWSERS = ["envoy.filters.http.cors", "mcp_origin"]
 OURS = ["envoy.filters.http.custom_response", "envoy.filters.http.buffer"]
 EXT_PROC, ROUTER = "envoy.filters.http.ext_proc", "envoy.filters.http.router"
 DECIDING = [EXT_PROC, "mcp_responses", "mcp_refused", "mcp_length"]
-EARLY, ONWARD = ["mcp_judge", "mcp_judged_length"], ["mcp_no_query", "mcp_onward"]
+EARLY, ONWARD = ["mcp_judge", "mcp_judged_length"], ["mcp_onward"]
+EXT_AUTHZ = {"name": "authz", "typed_config": {
+    "@type": f"{TYPE}.ext_authz.v3.ExtAuthz", "grpc_service": {"envoy_grpc": {"cluster_name": "authz"}},
+}}  # fmt: skip
 LIMIT = {"by": ["tool"], "requests": 1, "per": "minute"}
 
 
@@ -59,6 +62,10 @@ def names(manager: dict[str, Any]) -> list[str]:
         (
             {"envoy": {"http_filters_before": [FAULT], "http_filters": [RBAC]}},
             [OURS[0], FAULT["name"], OURS[1], *EARLY, RBAC["name"], *ONWARD, *DECIDING, ROUTER],
+        ),
+        (
+            {"envoy": {"http_filters": [RBAC, EXT_AUTHZ], "clusters": [CLUSTER]}},
+            [*OURS, *EARLY, RBAC["name"], EXT_AUTHZ["name"], "mcp_no_query", *ONWARD, *DECIDING, ROUTER],
         ),
         (
             {"envoy": {"http_filters": [RBAC, LUA]}},

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from mcp_extproc.cli import cli
 from mcp_extproc.config import GatewayConfig, load
 from mcp_extproc.config.agents.places import AGENTS, places
+from mcp_extproc.contract import ORDINARY_KEY
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.access_log import FIELDS
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
@@ -341,7 +342,7 @@ def test_every_key_of_the_metadata_is_told() -> None:
         consent="given", unavailable=("s",), error=(1, "r"), native=True, rule="r", passed_on="more", session_seconds=1.0,
     )  # fmt: skip
     assert set(known.__struct_fields__) == {name for name in known.__struct_fields__ if getattr(known, name)}
-    made = {*known.metadata(), "prompt", "shown", "forwarded", "early", "answered", *ANSWERED}
+    made = {*known.metadata(), "prompt", "shown", "forwarded", "early", "answered", ORDINARY_KEY, *ANSWERED}
     inspected = (ROOT / "mcp_extproc" / "gateway" / "policy" / "inspect.py").read_text()
     made |= set(re.findall(r'facts(?: = \{|\[)"(\w+)"', inspected)) | set(re.findall(r'facts, "(\w+)":', inspected))
     assert made <= keys

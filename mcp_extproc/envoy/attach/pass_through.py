@@ -34,7 +34,7 @@ from mcp_extproc.envoy.attach.warnings import unsafe_spellings
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, OWN, Layout
 from mcp_extproc.envoy.render.denials import denials
 from mcp_extproc.envoy.render.processors import headers_first, retries
-from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds, text_format
+from mcp_extproc.envoy.render.typed import any_of, seconds, text_format
 from mcp_extproc.gateway.policy.inspect import READS
 
 FILTER = f"{OWN}pass_through"
@@ -52,7 +52,6 @@ def filter_for(config: GatewayConfig, layout: Layout) -> Object:
     processor = ExternalProcessor(
         grpc_service=GrpcService(
             envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER, skip_envoy_headers=True),
-            timeout=ZERO,
             retry_policy=retries(layout),
             initial_metadata=[HeaderValue(key=PASS_THROUGH_KEY, value="1")],
         ),

@@ -31,6 +31,12 @@ _DISCREET: Final = frozenset({
 })  # fmt: skip
 """Further filters that look at no metadata but what their configuration names."""
 
+_KEEP_PATH: Final = frozenset({
+    "cors.v3.Cors", "csrf.v3.CsrfPolicy", "fault.v3.HTTPFault", "local_ratelimit.v3.LocalRateLimit",
+    "ratelimit.v3.RateLimit", "rate_limit_quota.v3.RateLimitQuotaFilterConfig", "rbac.v3.RBAC",
+})  # fmt: skip
+"""Of these, those that write nothing into a request whose name somebody else chooses, and so add no query to its path."""
+
 _OPTIONS: Final = frozenset({
     # ext_authz
     "with_request_body", "withRequestBody",
@@ -91,6 +97,11 @@ def show_nothing(filters: Iterable[Mapping[str, Any]], others: Iterable[Any]) ->
     theirs = list(filters)
     is_known = all(_kind(item) in _BLIND | _DISCREET for item in theirs)
     return is_known and not any(ONWARD_NAMESPACE in word for word in _words([*theirs, *others]))
+
+
+def may_add_queries(filters: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether one of these may add a query to the path of a request."""
+    return any(_kind(item) not in _KEEP_PATH for item in filters)
 
 
 def _kind(item: Mapping[str, Any]) -> str:

@@ -141,7 +141,8 @@ def client_filters(
     else:
         shown = HttpFilter(name=policies.JUDGE, typed_config=any_of(first))
         if judging is Judging.EARLY:
-            in_order = [shown, _judged_length(config), *filters, *onward.filters(), *decided]
+            behind = onward.filters(config.envoy.http_filters)
+            in_order = [shown, _judged_length(config), *filters, *behind, *decided]
         else:
             in_order = [shown, *filters, *decided]
     if asks:

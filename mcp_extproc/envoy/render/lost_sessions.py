@@ -28,7 +28,7 @@ from mcp_extproc.envoy.layout import EXTPROC_CLUSTER
 from mcp_extproc.envoy.render import matching, upstream_headers
 from mcp_extproc.envoy.render.arrangements import EXT_PROC, response_alone
 from mcp_extproc.envoy.render.matching import Case
-from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
+from mcp_extproc.envoy.render.typed import any_of, seconds
 from mcp_extproc.gateway.relay.lost_sessions import STATUSES
 
 
@@ -64,7 +64,6 @@ def _processor() -> ExternalProcessor:
     return ExternalProcessor(
         grpc_service=GrpcService(
             envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER, skip_envoy_headers=True),
-            timeout=ZERO,
             initial_metadata=[HeaderValue(key=DOUBTFUL_KEY, value="1")],
         ),
         # Unmarked, the response is what became of the call. The repair would need a worker, too.

@@ -6,7 +6,8 @@ credentials of the client, and the server sees its own.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from mcp_extproc.config import Server
 from mcp_extproc.contract import NAMESPACE, ONWARD_NAMESPACE, ONWARD_PATH
@@ -24,7 +25,7 @@ from mcp_extproc.envoy._api.type_matcher_v3 import (
     StringMatcher,
     ValueMatcher,
 )
-from mcp_extproc.envoy.render import upstream_headers
+from mcp_extproc.envoy.render import judging, upstream_headers
 from mcp_extproc.envoy.render.arrangements import EXT_PROC
 from mcp_extproc.envoy.render.typed import any_of, header
 from mcp_extproc.gateway import headers
@@ -44,9 +45,14 @@ _OF_EACH_CALL: Final = (
 """Headers that the worker may write for any server."""
 
 
-def filters() -> list[HttpFilter]:
-    """Behind policies. They do nothing to a request that was not decided before."""
-    return [_without_query(), HttpFilter(name=FILTER, typed_config=any_of(HeaderMutation()))]
+def filters(policies: Sequence[Mapping[str, Any]]) -> list[HttpFilter]:
+    """Behind policies. They do nothing to a request that was not decided before.
+
+    Args:
+        policies: the operator's.
+    """
+    refusing = [_without_query()] if judging.may_add_queries(policies) else []
+    return [*refusing, HttpFilter(name=FILTER, typed_config=any_of(HeaderMutation()))]
 
 
 def _without_query() -> HttpFilter:

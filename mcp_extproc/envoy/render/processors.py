@@ -81,7 +81,7 @@ from mcp_extproc.envoy.render.matching import (
     one_of,
     skipped_if,
 )
-from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
+from mcp_extproc.envoy.render.typed import any_of, seconds
 from mcp_extproc.mcp import transport
 
 _SEND, _SKIP = ProcessingModeHeaderSendMode.SEND, ProcessingModeHeaderSendMode.SKIP
@@ -237,7 +237,6 @@ def _processor(
     return ExternalProcessor(
         grpc_service=GrpcService(
             envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER, skip_envoy_headers=True),
-            timeout=ZERO,
             retry_policy=retries(layout),
             initial_metadata=[HeaderValue(key=SESSION_KEY, value=f"%REQ({SESSION_KEY})%")]
             if layout.shares_sessions

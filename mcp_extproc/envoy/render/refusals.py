@@ -27,7 +27,7 @@ from mcp_extproc.envoy._api.xds_type_matcher_v3 import StringMatcher as XdsStrin
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, SESSION_KEY, Layout
 from mcp_extproc.envoy.render import matching
 from mcp_extproc.envoy.render.arrangements import EXT_PROC, response_alone
-from mcp_extproc.envoy.render.typed import ZERO, any_of, seconds
+from mcp_extproc.envoy.render.typed import any_of, seconds
 from mcp_extproc.mcp import transport
 
 FILTER = "mcp_refused"
@@ -45,7 +45,6 @@ def _processor(layout: Layout) -> ExternalProcessor:
     return ExternalProcessor(
         grpc_service=GrpcService(
             envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER, skip_envoy_headers=True),
-            timeout=ZERO,
             initial_metadata=metadata,
         ),
         # The response is no answer, so Envoy puts one in its place (local_replies.call_failures).

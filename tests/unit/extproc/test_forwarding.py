@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from google.protobuf import json_format
 
@@ -94,6 +95,21 @@ def test_what_a_user_is_asked_about_is_told_to_one_filter_alone() -> None:
         written = metadata(forwarding.ask(rig.forward(body("1")), text))
         assert [*written[VETTING_NAMESPACE].values()] == [text]
         assert written.keys() == {NAMESPACE, VETTING_NAMESPACE}
+
+
+def test_an_ordinary_call_is_marked_for_the_access_log() -> None:
+    """Not one about which a user is asked first, which gets facts that most have not."""
+    rig, log_off = Rig(), Detail(is_logged=False)
+    forward = rig.forward(body("1"))
+    assert metadata(forwarding.forward(forward, rig.head()))[NAMESPACE]["ordinary"] is True
+    assert metadata(forwarding.forward_and_read(forward))[NAMESPACE]["ordinary"] is True
+    assert "ordinary" not in metadata(forwarding.forward(forward, rig.head(), log_off))[NAMESPACE]
+    unread = Detail(keys=frozenset({"method"}))
+    assert "ordinary" not in metadata(forwarding.forward(forward, rig.head(), unread))[NAMESPACE]
+    assert "ordinary" not in metadata(forwarding.ask(forward, "a"))[NAMESPACE]
+    facts = forward.plan.facts.but(named=("prompt", "x"))
+    other = msgspec.structs.replace(forward, plan=msgspec.structs.replace(forward.plan, facts=facts))
+    assert "ordinary" not in metadata(forwarding.forward(other, rig.head()))[NAMESPACE]
 
 
 def test_what_goes_on_behind_policies() -> None:

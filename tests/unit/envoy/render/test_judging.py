@@ -90,3 +90,15 @@ def test_others_need_no_visit_before_policies() -> None:
     assert of() is Judging.NEVER
     assert of(RBAC, envoy={"policies": "calls"}) is Judging.NEVER
     assert of(rate_limits=[{"requests": 1, "per": "minute"}]) is Judging.EARLY
+
+
+@pytest.mark.parametrize(
+    ("item", "may"),
+    [
+        (RBAC, False), (a("local_ratelimit.v3.LocalRateLimit"), False), (a("jwt_authn.v3.JwtAuthentication"), True),
+        (a("ext_authz.v3.ExtAuthz"), True), (a("header_mutation.v3.HeaderMutation"), True), (a("lua.v3.Lua"), True),
+        ({"name": "acme", "typed_config": {"@type": "type.googleapis.com/acme.Filter"}}, True), ({"name": "acme"}, True),
+    ],
+)  # fmt: skip
+def test_which_may_add_a_query(item: Any, may: bool) -> None:
+    assert judging.may_add_queries([RBAC, item]) is may
