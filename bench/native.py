@@ -32,8 +32,9 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.google.protobuf import Any, Struct
 
 from bench.gateway import policy
+from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import NAMESPACE
-from mcp_extproc.envoy.render.access_log import FIELDS
+from mcp_extproc.envoy.render.access_log import fields
 
 _HOST = "127.0.0.1"
 
@@ -56,9 +57,12 @@ _OF_ROUTER = {
 address, mcp_router tells nothing: in their places is as much of what it does know, so that both write as much."""
 
 FIELDS_OF_ROUTER = {
-    name: _OF_ROUTER.get(name, format.replace(f"{NAMESPACE}:", f"{_NAMESPACE}:")) for name, format in FIELDS.items()
+    name: _OF_ROUTER.get(name, format.replace(f"{NAMESPACE}:", f"{_NAMESPACE}:"))
+    for name, format in fields(
+        GatewayConfig.model_validate({"servers": {"s1": {"url": "http://127.0.0.1:1/mcp"}}})
+    ).items()
 }
-"""This gateway's fields from the mcp filter's metadata."""
+"""The fields that this gateway has in a configuration like the benchmark's, from the mcp filter's metadata."""
 
 _MAX_BODY = 10_485_760
 """Bytes that the mcp filter parses: its maximum. With its default of 8 KiB, larger calls would not be parsed completely."""

@@ -83,12 +83,17 @@ def access_log(config: GatewayConfig) -> list[AccessLog]:
     much in it: Envoy copies all metadata of a request for each field that is a fact and need not be there."""
     if not config.log.access:
         return []
-    fields = {name: text for name, text in FIELDS.items() if name not in _unused(config)}
-    return [_log(config, _of_ordinary(fields), _is_ordinary()), _log(config, fields, _is_other())]
+    found = fields(config)
+    return [_log(config, _of_ordinary(found), _is_ordinary()), _log(config, found, _is_other())]
+
+
+def fields(config: GatewayConfig) -> dict[str, str]:
+    """All fields that a request can have, with Envoy's commands for them."""
+    unused = _unused(config)
+    return {name: text for name, text in FIELDS.items() if name not in unused}
 
 
 def _unused(config: GatewayConfig) -> set[str]:
-    """Fields that no request can have."""
     unused = set() if config.virtual_servers else {_ENDPOINT}
     unused |= set() if config.vetting else {_CONSENT}
     proves = any(one.authentication is not None or one.existing is not None for one in endpoints(config))

@@ -11,9 +11,11 @@ from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap
 
 from bench import native
 from bench.gateway import policy
+from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.resilience import ListenLimits
 from mcp_extproc.contract import NAMESPACE
-from mcp_extproc.envoy.render.access_log import FIELDS
+from mcp_extproc.envoy.message import camel
+from mcp_extproc.envoy.render.access_log import access_log
 
 
 def listener(bootstrap: Bootstrap) -> Any:
@@ -34,7 +36,9 @@ def test_an_access_log_has_the_fields_of_this_gateways() -> None:
     [log] = manager(access_log="/the/file")["accessLog"]
     assert log["typedConfig"]["path"] == "/the/file"
     assert log["typedConfig"]["logFormat"] == {"jsonFormat": native.FIELDS_OF_ROUTER, "omitEmptyValues": True}
-    assert list(native.FIELDS_OF_ROUTER) == list(FIELDS)
+    servers = {name: {"url": "http://127.0.0.1:1/mcp"} for name in ("s1", "s2", "s3")}
+    ours = access_log(GatewayConfig.model_validate({"servers": servers, "log": {"access": "/the/file"}}))
+    assert list(native.FIELDS_OF_ROUTER) == list(ours[-1].data(camel)["typedConfig"]["logFormat"]["jsonFormat"])
 
 
 def test_none_of_them_reads_metadata_that_the_mcp_filter_does_not_write() -> None:

@@ -85,7 +85,7 @@ def test_without_a_log_and_policies_only_what_the_gateway_reads_itself() -> None
 def test_the_access_log_reads_what_it_has_a_field_for() -> None:
     read = keys(configured(log={"access": "/dev/stdout"}))
     assert read is not None
-    assert {"tool", "prompt", "params", "session", "client", "error_reason", "flags", "batch"} < read
+    assert {"tool", "prompt", "params", "session", "client", "error_reason", "flags", "batch", "ordinary"} < read
     assert not read & {"id", "resumes", "session_error", "repair"}
 
 
