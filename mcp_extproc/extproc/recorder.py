@@ -59,6 +59,25 @@ _identity: Final = id
 _KINDS: Final = {"tool": "tools", "prompt": "prompts"}
 
 
+class RandomDigits:
+    """Makes ids of random bytes that are asked for many at once. To be made in the process that uses it."""
+
+    def __init__(self) -> None:
+        self._digits = ""
+        self._at = 0
+
+    def __call__(self, size: int) -> str:
+        """See :data:`NewId`."""
+        at, end = self._at, self._at + 2 * size
+        if end > len(self._digits):
+            self._digits, at, end = secrets.token_hex(max(size, _RANDOM_BYTES)), 0, 2 * size
+        self._at = end
+        return self._digits[at:end]
+
+
+_RANDOM_BYTES: Final = 4096
+
+
 class Begun(msgspec.Struct, frozen=True):
     """A request whose body is there.
 
@@ -99,7 +118,7 @@ class Recorder:
     Args:
         config: what is collected.
         secret: of sessions; hashes of arguments have a key that is made of it.
-        new_id: of traces and spans.
+        new_id: of traces and spans; random ones by default.
         observer: is told of what no record has.
     """
 
@@ -107,16 +126,16 @@ class Recorder:
         self,
         config: GatewayConfig,
         secret: str,
-        new_id: NewId = secrets.token_hex,
+        new_id: NewId | None = None,
         observer: Observer = UNOBSERVED,
     ) -> None:
         self._session_seconds = config.session.ttl
         self._observer = observer
         self._traces = config.telemetry.traces
         self._arguments = "none" if config.audit is None else config.audit.arguments
-        self._key = audited.key_of(secret.encode())
+        self._hashed = audited.Hasher(audited.key_of(secret.encode()))
         self._listed: Bounded[tuple[str, str, str], bool] = Bounded(_MAX_NAMES, _MAX_NAMES_BYTES)
-        self._new_id = new_id
+        self._new_id = new_id or RandomDigits()
         self._learned = 0
         """How often names were learned."""
         self._prefixes: Bounded[int, tuple[RequestFacts, int, str]] = Bounded(_MAX_PREFIXES, _MAX_PREFIXES_BYTES)
@@ -161,7 +180,7 @@ class Recorder:
         if arguments is msgspec.UNSET or self._arguments == "none":
             return None
         if self._arguments == "hash":
-            return audited.hashed(self._key, bytes(arguments))
+            return self._hashed(bytes(arguments))
         return audited.redacted(bytes(arguments))
 
     def again(self, head: RequestHead) -> RequestHead:

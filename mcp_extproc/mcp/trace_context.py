@@ -135,19 +135,13 @@ def with_context(body: bytes, context: SpanContext) -> bytes:
     >>> with_context(b'{"params": {"a": 1}}', SpanContext("a" * 32, "b" * 16, sampled=True))
     b'{"params": {"_meta":{"traceparent":"00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-01"},"a": 1}}'
     """
-    is_plain = body[:1] == b"{" and _META not in body and b"\\u" not in body and body.count(_PARAMS_NAME) == 1
-    inner = body.find(b"{", 1) if is_plain else -1
-    if inner > 0 and (beginning := _PARAMS.search(body, 0, inner + 1)) is not None:
-        # Nothing in front of `params` is an object, and none of its members is this one: nothing has to be taken apart.
-        at, state = beginning.end(), b',"tracestate":"%b"' % _escaped(context.state) if context.state else b""
-        comma = b"" if _EMPTY.match(body, at) else b","
-        return b'%b"_meta":{"traceparent":"%b"%b}%b%b' % (
-            body[:at],
-            context.traceparent.encode(),
-            state,
-            comma,
-            body[at:],
-        )
+    at = _first_member(body)
+    if at > 0:
+        state = b'","tracestate":"' + _escaped(context.state) if context.state else b""
+        return b"".join((
+            body[:at], b'"_meta":{"traceparent":"', context.traceparent.encode(), state,
+            b'"}' if _EMPTY.match(body, at) else b'"},', body[at:],
+        ))  # fmt: skip
     try:
         message = split(body)
         params = object_in(message, "params")
@@ -165,6 +159,21 @@ def with_context(body: bytes, context: SpanContext) -> bytes:
         return body
 
 
+def _first_member(body: bytes) -> int:
+    """Where the members of ``params`` begin, if nothing has to be taken apart to know that: nothing in front of it is an
+    object, and none of its members is ``_meta``. Else 0."""
+    if body[:1] != b"{" or _META in body or b"\\u" in body:
+        return 0
+    at, inner = body.find(_PARAMS_NAME), body.find(b"{", 1)
+    if at < 0 or inner < 0 or body.find(_PARAMS_NAME, at + 1) > 0:
+        return 0
+    if inner == at + len(_PARAMS_NAME) + 1 and body[inner - 1] == _COLON:  # as most write it
+        return inner + 1
+    beginning = _PARAMS.search(body, 0, inner + 1)
+    return 0 if beginning is None else beginning.end()
+
+
+_COLON: Final = ord(":")
 _META: Final = b"_meta"
 _PARAMS_NAME: Final = b'"params"'
 _PARAMS: Final = re.compile(rb'"params"[ \t\r\n]*:[ \t\r\n]*\{')

@@ -129,6 +129,8 @@ class AuditFile:
 
     def _room_for(self, lines: Sequence[bytes]) -> int:
         room = self._rotate_bytes - self._size
+        if sum(map(len, lines)) <= room:
+            return len(lines)
         for count, line in enumerate(lines):
             room -= len(line)
             if room < 0:

@@ -11,7 +11,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import RECORD_KEY, SAMPLED_KEY, TELEMETRY_NAMESPACE
-from mcp_extproc.extproc.recorder import Begun, Recorder
+from mcp_extproc.extproc.recorder import Begun, RandomDigits, Recorder
 from mcp_extproc.gateway.decision import Forward, ForwardPlan
 from mcp_extproc.gateway.effects import LearnNames, NoteExpiry
 from mcp_extproc.gateway.facts import NOTHING, RequestFacts
@@ -212,3 +212,13 @@ def test_what_is_noted_of_a_plan_is_kept_until_more_is_known() -> None:
     made.apply(LearnNames("tools", [("a", "t")]))
     assert said(made.metadata(facts, Begun(head()), b"3")).kind.is_listed
     assert said(made.metadata(facts.but(server="b"), Begun(head()), b"3")).kind.server == "b"
+
+
+def test_random_ids_are_all_different() -> None:
+    """Also where what was asked for at once is used up, and where one is longer than that."""
+    new_id = RandomDigits()
+    found = [new_id(32) for _ in range(1000)] + [new_id(8) for _ in range(1000)]
+    assert len(set(found)) == 2000
+    assert {len(each) for each in found} == {64, 16}
+    assert len(new_id(10_000)) == 20_000
+    assert new_id(16) != RandomDigits()(16)

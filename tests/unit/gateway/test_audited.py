@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mcp_extproc.gateway.audited import MAX_BYTES, MAX_READ_BYTES, TOO_LARGE, hashed, key_of, redacted
+from mcp_extproc.gateway.audited import MAX_BYTES, MAX_READ_BYTES, TOO_LARGE, Hasher, key_of, redacted
 
 
 def test_a_hash_is_the_same_on_each_worker_and_needs_the_key() -> None:
     key = key_of(b"s" * 32)
-    assert hashed(key, b'{"a":1}') == hashed(key_of(b"s" * 32), b'{"a":1}')
-    assert hashed(key, b'{"a":1}') != hashed(key, b'{"a":2}')
-    assert hashed(key, b'{"a":1}') != hashed(key_of(b"t" * 32), b'{"a":1}')
+    hashed, same, other = Hasher(key), Hasher(key_of(b"s" * 32)), Hasher(key_of(b"t" * 32))
+    assert hashed(b'{"a":1}') == same(b'{"a":1}') == hashed(b'{"a":1}')
+    assert hashed(b'{"a":1}') != hashed(b'{"a":2}')
+    assert hashed(b'{"a":1}') != other(b'{"a":1}')
     assert b"s" * 32 not in key
 
 
@@ -57,3 +61,9 @@ def test_attack_whatever_json_allows_harms_no_call(arguments: bytes) -> None:
     """orjson reads less than that: a call with such arguments failed."""
     found = redacted(arguments)
     assert found == TOO_LARGE or set(json.loads(found).values()) == {"***"}
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_a_hash_is_an_hmac(key: bytes, arguments: bytes) -> None:
+    """RFC 2104, with any key."""
+    assert Hasher(key)(arguments) == "hmac-sha256:" + hmac.digest(key, arguments, "sha256").hex()
