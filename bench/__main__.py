@@ -29,7 +29,7 @@ from bench.report import (
     print_report,
     print_streams,
 )
-from bench.rounds import Outcome, Plan, Rig
+from bench.rounds import Outcome, Plan, Rig, joined
 from bench.rules import RulesCost
 from bench.sections import COMPARED, PLANNED, Wishes, plans
 from bench.start import Start, measure, table
@@ -84,6 +84,13 @@ class Listed(click.ParamType[Any]):
     help="Length of a slice, unless 40 calls take longer.",
 )
 @click.option("--rounds", type=click.IntRange(1, 1000), default=24, show_default=True, help="Slices of each system.")
+@click.option(
+    "--restarts",
+    type=click.IntRange(0, 100),
+    default=0,
+    show_default=True,
+    help="How often all systems of a section are started anew in between, as processes of the same differ, too.",
+)
 @click.option(
     "--goals",
     "only_goals",
@@ -170,6 +177,7 @@ def main(
     sections: tuple[str, ...],
     seconds: float,
     rounds: int,
+    restarts: int,
     only_goals: bool,
     systems: tuple[str, ...],
     transports: tuple[str, ...],
@@ -205,7 +213,7 @@ def main(
     if only_goals:
         planned, sections = goals.needed(planned), tuple(each for each in sections if each in goals.OTHERS)
     watch = Watch()
-    about = code(seconds, rounds, binary) | watch.about()
+    about = code(seconds, rounds, binary) | {"restarts": restarts} | watch.about()
     if page is not None:
         _check_page(page)
     console = Console(stderr=True)
@@ -228,10 +236,10 @@ def main(
     seldom = max(1, rounds // _SELDOM)
     try:
         for name, plan in planned.items():
-            outcomes[name] = outcome = _run(plan, binary, console)
+            outcomes[name] = outcome = joined(plan, [_run(part, binary, console) for part in plan.parts(restarts + 1)])
             print_report(of_loads, outcome)
             results[name] = as_json(outcome)
-            if name in MEMORY_SECTIONS:
+            if name in MEMORY_SECTIONS and outcome.memory:
                 print_memory(of_loads, outcome)
         if "where" in sections:
             results["where"] = costs = _costs(rounds, seconds, binary, console)

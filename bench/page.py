@@ -81,9 +81,14 @@ def _is_run(block: Block) -> bool:
 def _about(run: str, about: Mapping[str, Any]) -> str:
     return (
         f"**Run of {run}**: {about['envoy']}, CPython {about['python']}, {about['cpu']}, {about['cores']} cores; "
-        f"{about['rounds']} rounds of {about['seconds']:g} s. Load {about['load']:.1f} before the run and "
+        f"{about['rounds']} rounds of {about['seconds']:g} s{_restarted(about['restarts'])}. "
+        f"Load {about['load']:.1f} before the run and "
         f"{about['load_at_end']:.1f} at its end, with its own; {about['stolen']:.1%} of the processors' time was stolen."
     )
+
+
+def _restarted(restarts: int) -> str:
+    return f", in {restarts + 1} parts, each of other processes" if restarts else ""
 
 
 def tables(
@@ -114,7 +119,7 @@ def _loads(name: str, outcome: Outcome) -> Iterator[Block]:
         systems = figures(results, outcome.plan.references)
         load = title(outcome.plan, scenario)
         yield Block(f"{name}: {load}", f"**{load}**\n\n{_calls(systems)}\n\n{caption(systems)}")
-    if name in MEMORY_SECTIONS:
+    if name in MEMORY_SECTIONS and outcome.memory:
         yield Block(f"{name}: memory", f"**memory (PSS)**\n\n{_table(MEMORY_HEADINGS, memory_rows(outcome))}")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -71,6 +71,15 @@ class Plan:
     settle: float = 0.0
     """Seconds after the last call until all is done for it. If there are any, CPU is that of whole rounds."""
 
+    before: int = 0
+    """Rounds of the same plan in other processes, before these."""
+
+    def parts(self, count: int) -> list[Plan]:
+        """So many plans one after the other, or as many as there are rounds, which are this one together."""
+        count = min(count, self.rounds)
+        ends = [self.rounds * number // count for number in range(count + 1)]
+        return [replace(self, rounds=end - start, before=self.before + start) for start, end in pairwise(ends)]
+
     @property
     def slices(self) -> int:
         """Total number of slices."""
@@ -99,6 +108,18 @@ class Outcome:
     def requests(self, system: str) -> int:
         """How many it got in all slices together, warm-up included."""
         return sum(made(scenario, each) for scenario, found in self.results.items() for each in found[system])
+
+
+def joined(plan: Plan, parts: Sequence[Outcome]) -> Outcome:
+    """Outcome of a plan whose parts were carried out one after the other. What processes had of memory is of one part, so of
+    several there is none."""
+    results = {
+        scenario: {
+            system: [result for part in parts for result in part.results[scenario][system]] for system in plan.systems
+        }
+        for scenario in plan.scenarios
+    }
+    return Outcome(plan, results, parts[0].memory if len(parts) == 1 else {})
 
 
 class Rig:
@@ -271,7 +292,7 @@ def check_reached(system: System, scenario: Scenario, sent: int, reached: Mappin
 
 def turns(plan: Plan) -> Iterator[tuple[int, Scenario, str]]:
     """All slices in order: round, scenario, system. The systems' order is another one each time."""
-    for round_ in range(plan.rounds):
+    for round_ in range(plan.before, plan.before + plan.rounds):
         for number, scenario in enumerate(plan.scenarios):
             for system in shuffled(plan.systems, round_, number):
                 yield round_, scenario, system

@@ -17,7 +17,7 @@ from bench.crowds import Round as Round_
 from bench.errors import BenchError
 from bench.page import on, tables, written
 from bench.plot import panels
-from bench.rounds import Memory, Outcome, Plan, Scenario
+from bench.rounds import Memory, Outcome, Plan, Scenario, joined
 from bench.rules import RulesCost
 from bench.slices import Result
 from bench.start import Start
@@ -26,7 +26,7 @@ from tests.unit.bench.test_where import COSTS
 
 ABOUT = {
     "when": "2026-11-30 12:00", "commit": "abc+", "envoy": "Envoy 1", "python": "3", "cpu": "a CPU", "cores": 2, "rounds": 1,
-    "seconds": 0.5, "load": 0.1, "load_at_end": 2.5, "stolen": 0.0123,
+    "restarts": 0, "seconds": 0.5, "load": 0.1, "load_at_end": 2.5, "stolen": 0.0123,
 }  # fmt: skip
 PAGE = f"before\n{BEGIN}\nold\n{END}\nafter\n"
 
@@ -110,6 +110,14 @@ def test_a_goal_that_was_not_measured_again_keeps_its_figure_and_its_run() -> No
         ("| an idle session", "2026-12-01 12:00, abc+ |"),
         ("| its open stream", "2026-12-01 12:00, abc+ |"),
     ]
+
+
+def test_of_systems_that_were_started_anew_no_memory_is_told() -> None:
+    whole = outcome(worker=0.007)
+    page = run(PAGE, ABOUT | {"restarts": 3}, {"calls": joined(whole.plan, [whole, whole])})
+    assert "1 rounds of 0.5 s, in 4 parts, each of other processes. Load" in page
+    assert "memory (PSS)" not in page
+    assert "memory (PSS)" in run(PAGE, ABOUT, {"calls": joined(whole.plan, [whole])})
 
 
 def test_streams() -> None:

@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from bench.errors import BenchError
-from bench.rounds import Plan, Scenario, check_reached, turns
-from bench.slices import Kind
+from bench.rounds import Outcome, Plan, Scenario, check_reached, joined, turns
+from bench.slices import Kind, Result
 from bench.systems import SYSTEMS
 
 PLAN = Plan(
@@ -46,6 +46,33 @@ def test_no_system_mostly_follows_the_same_other_one() -> None:
 
 def test_the_order_is_the_same_in_every_run() -> None:
     assert [*turns(PLAN)] == [*turns(PLAN)]
+
+
+def test_a_plan_in_parts_is_the_same_together() -> None:
+    parts = replace(PLAN, rounds=5).parts(3)
+    assert [part.rounds for part in parts] == [1, 2, 2]
+    assert [turn for part in parts for turn in turns(part)] == [*turns(replace(PLAN, rounds=5))]
+    assert PLAN.parts(1) == [PLAN]
+    assert [part.rounds for part in PLAN.parts(9)] == [1, 1, 1, 1]
+
+
+def test_outcomes_of_parts_are_joined_in_their_order() -> None:
+    outcomes = [
+        Outcome(
+            part,
+            {scenario: {system: [result(part.before)] for system in PLAN.systems} for scenario in PLAN.scenarios},
+            {},
+        )
+        for part in PLAN.parts(4)
+    ]
+    whole = joined(PLAN, outcomes)
+    for scenario in PLAN.scenarios:
+        for system in PLAN.systems:
+            assert [each.calls for each in whole.results[scenario][system]] == [0, 1, 2, 3]
+
+
+def result(calls: int) -> Result:
+    return Result(calls=calls, seconds=1.0, p50=0.001, p99=None, cpu={}, client_cpu=0.0)
 
 
 def test_calls_that_are_long_are_warmed_up_with_few() -> None:
