@@ -1,4 +1,5 @@
-"""Draws the pictures of the status page in the documentation. They show what happens to be going on then.
+"""Draws the pictures of the status page in the documentation. They show what happens to be going on then, and one for each of
+three questions of docs/observability.md, its answer.
 
 python -m tests.browser.pictures
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from playwright.async_api import Page
 
 from tests.browser.chromium import chromium
 from tests.support.gateway import TestGateway
@@ -99,9 +101,24 @@ async def draw() -> None:
             await asyncio.sleep(SECONDS)
             await wide.screenshot(path=IMAGES / "status-page.png", full_page=True)
             await narrow.screenshot(path=IMAGES / "status-page-narrow.png")
+            await _answers(wide)
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _answers(page: Page) -> None:
+    """Which tool is slow, who called what, why a call was denied."""
+    slowest = page.get_by_role("table", name="Slowest tools")
+    await page.locator("section.card", has=slowest).screenshot(path=IMAGES / "slow-tools.png")
+    await page.get_by_role("link", name="Calls").click()
+    await page.get_by_role("button", name="Hold").click()
+    calls = page.get_by_label("Filter calls")
+    await calls.fill("grace tickets")
+    await page.screenshot(path=IMAGES / "who-called.png", clip={"x": 0, "y": 0, "width": 1200, "height": 420})
+    await calls.fill("no-deletes")
+    await page.get_by_role("table", name="Calls").get_by_role("row").nth(1).get_by_role("cell").last.click()
+    await page.get_by_role("region", name="One call").screenshot(path=IMAGES / "why-denied.png")
 
 
 if __name__ == "__main__":
