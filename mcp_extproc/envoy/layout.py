@@ -122,6 +122,8 @@ class Layout:
     """A bridge that somebody else runs, with the commands of stdio servers; by default the gateway's own has them."""
     secrets: Path | None = None
     """Folder of files with secrets of ours that Envoy reads, as it sees it; ``None`` where it reads none."""
+    owns_listener: bool = True
+    """Whether the clients' listener is rendered, too, and not one that others have, with filters of theirs."""
     takes_long_expressions: bool = False
     """Whether Envoy takes regular expressions of any length: by default one's program has 100 instructions at most."""
 

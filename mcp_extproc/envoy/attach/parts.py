@@ -7,7 +7,7 @@ are counted by the cluster, because the virtual host would send the count to all
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mcp_extproc.config import GatewayConfig
@@ -88,6 +88,7 @@ def pieces(config: GatewayConfig, layout: Layout, judging: Judging) -> Pieces:
         layout: addresses of Envoy and the workers.
         judging: when policies, configured or existing, judge requests.
     """
+    layout = replace(layout, owns_listener=False)
     filters = [plain(item) for item in client_filters(config, layout, judging)]
     names = _own_names([item["name"] for item in filters])
     marker = plain(_marker())

@@ -101,9 +101,7 @@ def questions(config: GatewayConfig, layout: Layout, address: Address) -> Listen
     )
 
 
-def client_filters(
-    config: GatewayConfig, layout: Layout, judging: Judging, *, among_others: bool = True
-) -> list[HttpFilter]:
+def client_filters(config: GatewayConfig, layout: Layout, judging: Judging) -> list[HttpFilter]:
     """The gateway's HTTP filters on the clients' listener together with the configured ones, in their order: first those
     for browsers. A router follows them.
 
@@ -111,11 +109,10 @@ def client_filters(
         config: the whole configuration.
         layout: of this Envoy.
         judging: how policies judge requests.
-        among_others: whether filters that are not ours may look at what ours verified.
     """
     ours = [
         *cors.filters(*authentication.marks(config)),
-        *authentication.filters(config, layout, among_others=among_others),
+        *authentication.filters(config, layout),
         HttpFilter(name=routes.CUSTOM_RESPONSE, typed_config=any_of(CustomResponse())),
         HttpFilter(name=routes.BUFFER, typed_config=any_of(whole_bodies(config))),
         *([_session_key()] if layout.shares_sessions else []),
@@ -191,9 +188,7 @@ def _batches(config: GatewayConfig, layout: Layout) -> Listener:
 
 
 def _for_clients(config: GatewayConfig, layout: Layout, name: str) -> HttpConnectionManager:
-    # Without any filter of the operator's, nothing in a table of routes that comes later reads metadata either.
-    among_others = bool(config.envoy.http_filters_before or config.envoy.http_filters)
-    filters = client_filters(config, layout, judging.of(config), among_others=among_others)
+    filters = client_filters(config, layout, judging.of(config))
     return HttpConnectionManager(
         stat_prefix=name,
         route_config=routes.client_routes(config, layout, [item.name for item in filters]),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Authentication
 from mcp_extproc.config.config_error import ConfigError, Problem, field
@@ -20,7 +18,7 @@ from mcp_extproc.envoy.render.authentication.sections import Section, by_endpoin
 from mcp_extproc.envoy.render.typed import any_of
 
 
-def filters(config: GatewayConfig, layout: Layout, *, among_others: bool = True) -> list[HttpFilter]:
+def filters(config: GatewayConfig, layout: Layout) -> list[HttpFilter]:
     """The filters, in their order: behind those for browsers, whose preflights have no credentials, in front of all others.
 
     Each method's filter runs where its own credential is brought, and refuses a wrong one, whatever else is good. Who brings
@@ -29,10 +27,8 @@ def filters(config: GatewayConfig, layout: Layout, *, among_others: bool = True)
     Args:
         config: the whole configuration.
         layout: of this Envoy.
-        among_others: whether filters that are not ours may look at what these verified.
     """
-    found = (replace(section, among_others=among_others) for section in sections(config))
-    return [item for section in found for item in _of_section(section, layout)]
+    return [item for section in sections(config) for item in _of_section(section, layout)]
 
 
 def marks(config: GatewayConfig) -> list[ConfigRule]:

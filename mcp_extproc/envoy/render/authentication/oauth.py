@@ -183,7 +183,8 @@ def _provider(section: Section, index: int, audiences: Sequence[str], layout: La
     assert oauth is not None
     issuer = oauth.issuers[index]
     remote, local = _keys(_issuer_cluster(section, index), issuer, oauth, layout)
-    in_metadata = section.among_others or oauth.principal_claim != "sub"
+    # Without any filter of others, nothing in a table of routes that comes later reads metadata either.
+    in_metadata = section.beside_filters or not layout.owns_listener or oauth.principal_claim != "sub"
     return JwtProvider(
         issuer=issuer.issuer,
         audiences=list(audiences),

@@ -24,8 +24,8 @@ class Section:
     """Without ``existing``: filters of ours say who calls."""
     endpoints: tuple[Endpoint, ...]
     """Clients reach them by the same scheme and host, as far as that is told them."""
-    among_others: bool = True
-    """Whether filters that are not ours may look at what ours verified."""
+    beside_filters: bool
+    """Whether the operator has configured filters of the listener, which may look at what ours verified."""
 
     @property
     def label(self) -> str:
@@ -50,7 +50,11 @@ def sections(config: GatewayConfig) -> list[Section]:
             found.append((kind, [endpoint]))
         else:
             same.append(endpoint)
-    return [Section(members[0].name, authentication, tuple(members)) for (authentication, _), members in found]
+    beside_filters = bool(config.envoy.http_filters_before or config.envoy.http_filters)
+    return [
+        Section(members[0].name, authentication, tuple(members), beside_filters)
+        for (authentication, _), members in found
+    ]
 
 
 def by_endpoint(among: Sequence[Section]) -> dict[str, Section]:
