@@ -10,7 +10,7 @@ const MOST = 200;
 
 export function calls() {
   let held = null;
-  const search = h("input", { type: "search", placeholder: "Tool, method, server, caller, session", "aria-label": "Filter calls", oninput: update });
+  const search = h("input", { type: "search", placeholder: "Tool, server, caller, session", "aria-label": "Filter calls", oninput: update });
   const only = h("select", { "aria-label": "Verdict", onchange: update }, [["", "All"], ["allow", "Allowed"], ["deny", "Denied"], ["bad", "Failed"]].map(([value, title]) => h("option", { value }, title)));
   const hold = h("button", { type: "button", "aria-pressed": "false", onclick: toggleHold }, "Hold");
   const note = h("span", { class: "note", role: "status" });

@@ -50,9 +50,9 @@ function head() {
   const { known, state } = feed;
   if (known && state) {
     const way = known.ways[0];
-    const uptime = span(state.now - known.started);
+    const uptime = span(state.now - known.started).replaceAll(" ", "\u00a0");
     const place = way ? [h("code", {}, way.url), " · "] : [];
-    const text = `${known.file.split("/").pop()} · up ${uptime} · version ${known.version}`;
+    const text = `${known.file.split("/").pop()}\u00a0· up\u00a0${uptime}\u00a0· version\u00a0${known.version}`;
     if (about.dataset.said !== text + way?.url) about.replaceChildren(...place, text);
     about.dataset.said = text + way?.url;
   }

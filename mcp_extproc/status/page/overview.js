@@ -18,7 +18,7 @@ export function overview() {
   const serversNote = h("span", { class: "note" });
   const calls = table(CALLS, "calls", "Latest calls");
   const noCalls = empty("No calls yet", "They appear here as they are made, within two seconds.");
-  const slow = table([["Tool", ""], ["Calls", "num"], ["Median", "num"], ["95 %", "num"], ["Errors", "num"]], "", "Slowest tools");
+  const slow = table([["Tool", ""], ["Calls", "num gone"], ["Median", "num"], ["95 %", "num"], ["Errors", "num"]], "", "Slowest tools");
   const noTools = empty("No tool was called yet", "Since the page was opened.");
   const denials = table([["Rule or filter", ""], ["Last", ""], ["Denied", "num"]], "", "Denials");
   const noDenials = empty("Nothing was denied", "Neither by a rule, nor by a filter or a rate limit, since the page was opened.");
@@ -92,7 +92,7 @@ function showFigures(parts, { board, envoy, now }) {
   fill(parts.denied.note, limitsSaid(board, envoy) ?? since);
   fill(parts.sessions.value, board.sessions.length ? count(board.sessions_seen) : NONE);
   const open = envoy?.listener.rq_active;
-  fill(parts.sessions.note, open == null ? since : `${count(open)} open requests and streams`);
+  fill(parts.sessions.note, open == null ? since : `${count(open)} open ${open === 1 ? "request or stream" : "requests and streams"}`);
 }
 
 function limitsSaid(board, envoy) {
@@ -135,7 +135,7 @@ function serverCells(server, envoy, seen) {
   const sinceStart = seen?.p50 == null && p50 != null;
   return [
     [() => [h("span", { class: "name" }, server.name), h("span", { class: "under mono" }, `${where} · ${server.kind}`)], "full", null, [server.name, where, server.kind]],
-    [() => [h("span", { class: `state ${kind}` }, word), problem ? h("span", { class: "under bad" }, problem) : null].filter(Boolean), "", "State", [word, kind, problem]],
+    [() => [h("span", { class: `state ${kind}` }, word), problem ? h("span", { class: "under" }, problem) : null].filter(Boolean), problem ? "full" : "half", "State", [word, kind, problem]],
     [server.version ?? NONE, "keep", "Protocol"],
     [count(server.tools), "num", "Tools"],
     [() => [seen ? count(seen.calls) : NONE], "num", "Calls", seen?.calls],
@@ -169,7 +169,7 @@ function breaker(cluster) {
 function toolCells(tool) {
   return [
     [() => [h("span", { class: "name" }, tool.tool), h("span", { class: "under" }, tool.server)], "", null, [tool.tool, tool.server]],
-    [count(tool.calls), "num"],
+    [count(tool.calls), "num gone"],
     [duration(tool.p50), "num"],
     [duration(tool.p95), "num"],
     [count(tool.errors), tool.errors ? "num bad" : "num"],
