@@ -129,7 +129,7 @@ bench: $(READY) ## Compare with plain Envoy and Envoy's own MCP filters, in one 
 	$(BIN)/python -m bench $(ARGS)
 
 bench-goals: $(READY) ## The benchmark's goals and what is reached of them alone, in some 13 minutes
-	$(BIN)/python -m bench --goals --rounds 40 --restarts 3 $(ARGS)
+	$(BIN)/python -m bench --goals --rounds 36 --restarts 3 $(ARGS)
 
 bench-peers: $(READY) ## Build other MCP gateways in the user's cache, and compare with them (git, go, cargo, cmake; up to an hour the first time)
 	$(BIN)/python -m bench.peers $(ARGS)
