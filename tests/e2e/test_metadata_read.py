@@ -49,6 +49,8 @@ NO_REQUEST = {
     "consent",
     # With pass-through alone, whose filter is another one and always writes all.
     "passthrough_reason", "is_exceeding_limit", "http_method",
+    # Where there is an access log, for its format alone.
+    "ordinary",
     # On a GET that resumes a call's stream: tests/unit/envoy/test_metadata_read.py and tests/extproc/test_metadata_read.py.
     "resumes",
 }  # fmt: skip
