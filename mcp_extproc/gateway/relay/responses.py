@@ -15,9 +15,10 @@ import msgspec
 
 from mcp_extproc.contract import SERVER_FAILED
 from mcp_extproc.gateway import refusals
-from mcp_extproc.gateway.relay.identifiers import Cursor, Identifiers, Position, session_checksum
+from mcp_extproc.gateway.relay.identifiers import Cursor, Identifiers, Position, id_for_server, session_checksum
 from mcp_extproc.gateway.relay.progress import progress_in
 from mcp_extproc.gateway.relay.server_messages import Call, Relay, Relayed
+from mcp_extproc.gateway.relay.usual_answer import answer_in
 from mcp_extproc.mcp import errors, jsontext, transport, versions
 from mcp_extproc.mcp.compression import PIECE_BYTES, Decompressor, Undecodable, encoding_of
 from mcp_extproc.mcp.envelope import messages_in
@@ -329,7 +330,9 @@ class CallResponse:
         out = Out()
         if self.wants_progress and not self._broken and self._parser.is_between_events:
             chunk = yield from self._without_progress(chunk, out)
-        if (event := self._parser.only(chunk)) is not None and self._is_small(event) and not self._broken:
+        if chunk and not self._answered and self._pass_usual_answer(chunk, out):
+            self._answered = True
+        elif (event := self._parser.only(chunk)) is not None and self._is_small(event) and not self._broken:
             self._event(event, out)
         elif chunk and not self._broken:
             try:
@@ -370,6 +373,20 @@ class CallResponse:
             return chunk
         self._parser.pass_over()
         return chunk[start:]
+
+    def _pass_usual_answer(self, chunk: bytes, out: Out) -> bool:
+        """Pass a piece on that is the call's answer, and of which nothing is changed. Returns whether it was."""
+        id = self.id
+        if id is None or len(chunk) > self._at_once or self._broken or not self._parser.is_between_events:
+            return False
+        answer = answer_in(chunk, id)
+        if answer is None or id_for_server(id) != id:
+            return False
+        if not self._relay.lets_pass(self.server, self.session, answer.result, self._call):
+            return False
+        self._parser.pass_over()
+        out.parts.append(b"data: %b\n\n" % answer.message)
+        return True
 
     def _is_small(self, event: SseEvent) -> bool:
         """Whether it has too few bytes for too many members."""

@@ -192,6 +192,17 @@ class Relay:
             edited = _links_to_text(edited or bytes(members["result"])) or edited
         return Relayed(_with(text, members, "result", edited), is_response=True)
 
+    def lets_pass(self, server: str, session: UpstreamSession, result: bytes, call: Call) -> bool:
+        """Whether a result is nothing that :meth:`message` would change."""
+        row = methods.REQUESTS.get(call.method)
+        if row is None:
+            return True
+        hides = self.sight is not None and self.sight.is_limited
+        is_older = self.view.version == versions.V_2025_03_26 < session.version
+        if row.has_content and (hides or is_older):
+            return False
+        return self._uris(server, result, row.uris) is None
+
     def _without_hidden(self, server: str, result: msgspec.Raw) -> bytes | None:
         sight = self.sight
         if sight is None or not sight.is_limited:
