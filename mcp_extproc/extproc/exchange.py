@@ -383,11 +383,13 @@ class Exchange:
             # A response without a byte for that long is over.
             until = self._processor.clock() + self._processor.gateway.config.servers[decision.server].timeout
             self._processor.gateway.memory.started(*decision.progress, until)
-        recorder = self._processor.recorder
-        if recorder is None or self._begun is None:
+        recorder, begun = self._processor.recorder, self._begun
+        if recorder is None or begun is None:
             return self._forwarded(decision, mark)
-        passed = recorder.passed(self._begun, decision)
-        record = recorder.metadata(decision.plan.facts, self._begun, decision.id)
+        record = recorder.metadata(decision.plan.facts, begun, decision.id)
+        if begun.spans is None:
+            return self._forwarded(decision, mark, record)
+        passed = recorder.passed(begun, decision)
         return self._forwarded(passed.decision, mark, record, messages.mutation_of(passed.headers, passed.removed))
 
     def _recorded(self, facts: RequestFacts) -> bytes:

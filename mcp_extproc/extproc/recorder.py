@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -27,7 +27,6 @@ from mcp_extproc.mcp import envelope, jsontext
 from mcp_extproc.mcp.trace_context import (
     BAGGAGE,
     MEMBERS,
-    NO_ORIGIN,
     TRACEPARENT,
     TRACESTATE,
     RequestSpans,
@@ -98,6 +97,22 @@ class Begun(msgspec.Struct, frozen=True):
     arguments: str | None = None
 
 
+class _Kept(NamedTuple):
+    """What is noted of the facts of a plan.
+
+    Attributes:
+        facts: of the plan.
+        learned: how often names had been learned.
+        shared: see :func:`.worker_note.shared`.
+        has_no_more: whether there is nothing that most requests have not (:class:`.worker_note.More`).
+    """
+
+    facts: RequestFacts
+    learned: int
+    shared: bytes
+    has_no_more: bool
+
+
 class Passed(msgspec.Struct, frozen=True):
     """How a request goes on to its server.
 
@@ -133,12 +148,13 @@ class Recorder:
         self._observer = observer
         self._traces = config.telemetry.traces
         self._arguments = "none" if config.audit is None else config.audit.arguments
+        self._reads_bodies = self._traces is not None or self._arguments != "none"
         self._hashed = audited.Hasher(audited.key_of(secret.encode()))
         self._listed: Bounded[tuple[str, str, str], bool] = Bounded(_MAX_NAMES, _MAX_NAMES_BYTES)
         self._new_id = new_id or RandomDigits()
         self._learned = 0
         """How often names were learned."""
-        self._prefixes: Bounded[int, tuple[RequestFacts, int, str]] = Bounded(_MAX_PREFIXES, _MAX_PREFIXES_BYTES)
+        self._prefixes: Bounded[int, _Kept] = Bounded(_MAX_PREFIXES, _MAX_PREFIXES_BYTES)
         """What is noted of the facts of a plan, which all its requests share, by their identity."""
 
     def apply(self, effect: RecordEffect) -> None:
@@ -152,15 +168,19 @@ class Recorder:
 
     def begin(self, head: RequestHead, body: bytes) -> Begun:
         """What is known of a request by its body. The messages of a batch come one by one, as requests of their own."""
-        if envelope.is_batch(body):
+        if not self._reads_bodies or envelope.is_batch(body):
             return Begun(head)
         params = self._params(body)
         arguments = self._audited(params)
         if self._traces is None:
             return Begun(head, arguments=arguments)
-        meta, digits = _meta(params) if params.meta is not msgspec.UNSET else _NO_META, self._new_id(_ID_BYTES)
-        found = origin(head.headers, meta) if meta or TRACEPARENT in head.headers else NO_ORIGIN
+        digits = self._new_id(_ID_BYTES)
         trace, span, onward = digits[:32], digits[32:48], digits[48:]
+        if params.meta is msgspec.UNSET and TRACEPARENT not in head.headers:  # it begins here
+            own = SpanContext(trace, span, is_kept(trace, _ratio(self._traces)))
+            return Begun(head, RequestSpans(own, "", onward), own if own.sampled else None, arguments=arguments)
+        meta = _meta(params)
+        found = origin(head.headers, meta)
         own = begin(found, trace, span, _ratio(self._traces), parent_based=self._traces.parent_based is not False)
         spans = RequestSpans(own, "" if found.parent is None else found.parent.span, onward, found.link)
         if own.sampled:
@@ -214,24 +234,33 @@ class Recorder:
             spans, arguments = begun.spans, begun.arguments
         elif facts is NOTHING:
             return b""
+        if id is not None and (begun is None or spans is None or not spans.own.state):
+            kept = self._kept(facts)
+            if kept.has_no_more:
+                raw = kept.shared + worker_note.rest(id, spans, arguments)
+                return _before_record(len(raw), is_left_out=spans is not None and not spans.own.sampled) + raw
         params, more = facts.params, worker_note.NOTHING_MORE
         asked_for = None if params is None or facts.named is not None else _text_in(params, "name")
         uri = None if params is None else _text_in(params, "uri")
         state = spans.own.state if spans is not None else ""
         if asked_for or uri or state or facts.session_seconds is not None:
             more = worker_note.More(asked_for, uri, facts.session_seconds, state)
-        shared = self._shared(facts) if id is None else self._kept_shared(facts)
+        shared = self._shared(facts) if id is None else self._kept(facts).shared.decode()
         text = worker_note.text(shared, facts.id if id is None else id, spans, arguments, more)
         raw = text.encode()
         return _before_record(len(raw), is_left_out=spans is not None and not spans.own.sampled) + raw
 
-    def _kept_shared(self, facts: RequestFacts) -> str:
+    def _kept(self, facts: RequestFacts) -> _Kept:
         known = self._prefixes.get(key := _identity(facts))
-        if known is not None and known[0] is facts and known[1] == self._learned:
-            return known[2]
-        shared = self._shared(facts)
-        self._prefixes.keep(key, (facts, self._learned, shared), 1024 + 2 * len(shared))
-        return shared
+        if known is not None and known.facts is facts and known.learned == self._learned:
+            return known
+        shared, params = self._shared(facts).encode(), facts.params or {}
+        has_no_more = (
+            facts.session_seconds is None and "uri" not in params and (facts.named is not None or "name" not in params)
+        )
+        known = _Kept(facts, self._learned, shared, has_no_more)
+        self._prefixes.keep(key, known, 1024 + 2 * len(shared))
+        return known
 
     def _shared(self, facts: RequestFacts) -> str:
         return worker_note.shared(self._kind_of(facts), worker_note.Who(facts.session, facts.principal, facts.issuer))
@@ -309,6 +338,11 @@ def _as_headers(begun: Begun, context: SpanContext) -> tuple[Headers, tuple[str,
 
 def _with_body(decision: Forward, body: bytes) -> Forward:
     own = decision.own_headers
-    if own:
-        own = tuple((name, str(len(body)) if name == "content-length" else value) for name, value in own)
+    if len(own) == 1 and own[0][0] == _LENGTH:
+        own = ((_LENGTH, str(len(body))),)
+    elif own:
+        own = tuple((name, str(len(body)) if name == _LENGTH else value) for name, value in own)
     return msgspec.structs.replace(decision, body=body, own_headers=own)
+
+
+_LENGTH: Final = "content-length"

@@ -241,9 +241,8 @@ class RequestSpans(msgspec.Struct, frozen=True):
         >>> RequestSpans(SpanContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=True)).text
         '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01,,,'
         """
-        return ",".join(
-            (self.own.traceparent, self.parent, self.onward, "" if self.link is None else self.link.traceparent)
-        )
+        link = "" if self.link is None else self.link.traceparent
+        return f"{self.own.traceparent},{self.parent},{self.onward},{link}"
 
 
 def spans_of(text: str, state: str = "") -> RequestSpans | None:

@@ -134,14 +134,18 @@ def text(
     >>> text(shared(Kind("ping"), Who("s")), b"7", None, None).split(SEPARATOR)[1:]
     ['["s",null,null]', '7', '', '', '']
     """
+    rare = "" if more is NOTHING_MORE else _ENCODE(more).decode()
+    return shared + rest(b"" if id is None else id, spans, arguments).decode() + rare
+
+
+def rest(id: bytes, spans: RequestSpans | None, arguments: str | None) -> bytes:
+    """What stands behind :func:`shared`, but for what most requests have not.
+
+    >>> rest(b"7", None, None)
+    b'\\x1f7\\x1f\\x1f\\x1f'
+    """
     told = "" if spans is None else spans.text if spans.own.sampled else LEFT_OUT
-    return SEPARATOR.join((
-        shared,
-        "" if id is None else id.decode(),
-        told,
-        arguments or "",
-        "" if more is NOTHING_MORE else _ENCODE(more).decode(),
-    ))  # fmt: skip
+    return b"\x1f%b\x1f%b\x1f%b\x1f" % (id, told.encode(), b"" if arguments is None else arguments.encode())
 
 
 def read(text: str) -> Note | None:
