@@ -125,14 +125,10 @@ def entries(
     for server, raw in listed(outcomes):
         if pace.is_slice(raw):
             yield
-        known = _known_by(raw, entry)
+        known = _served(server, raw, entry, left_out)
         if known is None:
-            left_out.count("entry_without_name", server)
             continue
         members, name = known
-        if not is_plain(name):
-            left_out.count("name_not_served", server)
-            continue
         shown = visible(server, name)
         if shown is None and meets(server, name) and may_see(server, name, members):
             left_out.count("name_conflict", server, name)
@@ -147,13 +143,23 @@ def entries(
             return merged, [*left_out.notes(), Note("list_too_long", {"limit": limit, "server": server})]
         text = bytes(raw) if shown == name else _renamed(bytes(raw), members, entry, shown)
         try:
-            adapted = adapt(server, text)
+            merged.append(orjson.Fragment(adapt(server, text)))
         except TooManyMembers:
             left_out.count("entry_too_large", server)
             continue
         seen.add(shown)
-        merged.append(orjson.Fragment(adapted))
     return merged, left_out.notes()
+
+
+def _served(server: str, raw: msgspec.Raw, entry: Entry, left_out: _LeftOut) -> tuple[jsontext.Members, str] | None:
+    """An entry and its name; ``None`` where it has none that can be served."""
+    known = _known_by(raw, entry)
+    if known is None:
+        left_out.count("entry_without_name", server)
+    elif not is_plain(known[1]):
+        left_out.count("name_not_served", server)
+        return None
+    return known
 
 
 class _LeftOut:
