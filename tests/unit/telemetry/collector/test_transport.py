@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,30 @@ from tests.support.processes import free_port
 from tests.support.tls import Authority, Volume
 
 
+@asynccontextmanager
+async def sending(export: Export, method: str = TRACES) -> AsyncIterator[Transport]:
+    to = Transport(export, method)
+    try:
+        yield to
+    finally:
+        await to.close()
+
+
+@asynccontextmanager
+async def serving(take: Callable[[bytes, Any], Awaitable[bytes]], path: str = TRACES) -> AsyncIterator[str]:
+    """A gRPC server with one method, and its URL."""
+    server = grpc.aio.server()
+    service, _, method = path[1:].partition("/")
+    handlers = {method: grpc.unary_unary_rpc_method_handler(take)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
 async def over_http(*statuses: int) -> tuple[bool, list[bytes]]:
     """What becomes of a request that is answered with one status after the other."""
     came, answers = list[bytes](), iter(statuses)
@@ -39,11 +63,11 @@ async def over_http(*statuses: int) -> tuple[bool, list[bytes]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
-    to = Transport(Export(f"http://127.0.0.1:{port}/v1/traces", is_grpc=False, headers={"X-Key": "k"}), TRACES)
     try:
-        return await to.send(b"spans"), came
+        export = Export(f"http://127.0.0.1:{port}/v1/traces", is_grpc=False, headers={"X-Key": "k"})
+        async with sending(export) as to:
+            return await to.send(b"spans"), came
     finally:
-        await to.close()
         await runner.cleanup()
 
 
@@ -81,10 +105,9 @@ async def test_an_answer_without_end_is_left() -> None:
     endpoint = Endpoint()
     async with await asyncio.start_server(endpoint.serve, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/traces"
-        to = Transport(Export(url, is_grpc=False, headers={}), TRACES)
-        assert await to.send(b"spans")
-        await endpoint.left.wait()
-        await to.close()
+        async with sending(Export(url, is_grpc=False, headers={})) as to:
+            assert await to.send(b"spans")
+            await endpoint.left.wait()
     assert endpoint.sent < 64 << 20, "what fits into the system's buffers"
 
 
@@ -99,18 +122,8 @@ async def over_grpc(*codes: grpc.StatusCode) -> tuple[bool, list[bytes]]:
             await context.abort(code)
         return b""
 
-    server = grpc.aio.server()
-    service, _, method = TRACES[1:].partition("/")
-    handlers = {method: grpc.unary_unary_rpc_method_handler(take)}
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    to = Transport(Export(f"http://127.0.0.1:{port}", is_grpc=True, headers={"X-Key": "k"}), TRACES)
-    try:
+    async with serving(take) as url, sending(Export(url, is_grpc=True, headers={"X-Key": "k"})) as to:
         return await to.send(b"spans"), came
-    finally:
-        await to.close()
-        await server.stop(None)
 
 
 OK, UNAVAILABLE, DENIED = grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED
@@ -124,9 +137,8 @@ async def test_over_grpc(codes: tuple[grpc.StatusCode, ...], arrived: bool) -> N
 @pytest.mark.parametrize("is_grpc", [False, True])
 async def test_nobody_is_there(is_grpc: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "TIMEOUT", 0.1)
-    to = Transport(Export(f"http://127.0.0.1:{free_port()}", is_grpc=is_grpc, headers={}), TRACES)
-    assert not await to.send(b"spans")
-    await to.close()
+    async with sending(Export(f"http://127.0.0.1:{free_port()}", is_grpc=is_grpc, headers={})) as to:
+        assert not await to.send(b"spans")
 
 
 # -- What the log has of it -----------------------------------------------------------------------------------------------
@@ -142,23 +154,22 @@ async def test_a_receiver_that_refuses_is_told_of_once_and_so_is_that_it_takes_a
     """Who has written a wrong path has no other way to learn of it. The path itself may have a key in it."""
     caplog.set_level(logging.INFO, "mcp_extproc")
     async with over_http_receiver() as received:
-        to = Transport(Export(f"{received.url}/k3y/v1/traces", is_grpc=False, headers={"x-key": "secret"}), TRACES)
-        assert not await to.send(b"")
-        assert not await to.send(b"")
+        export = Export(f"{received.url}/k3y/v1/traces", is_grpc=False, headers={"x-key": "secret"})
+        async with sending(export) as to:
+            assert not await to.send(b"")
+            assert not await to.send(b"")
         about = {"signal": "traces", "to": received.url, "protocol": "http/protobuf"}
         assert told(caplog) == [("otlp_not_sent", {**about, "why": "HTTP 404"})]
-        await to.close()
 
     caplog.clear()
     async with over_http_receiver() as received:
         received.status = 400
-        to = Transport(Export(f"{received.url}/v1/traces", is_grpc=False, headers={}), TRACES)
-        assert not await to.send(b"")
-        received.status = 200
-        assert await to.send(b"")
-        assert await to.send(b"")
+        async with sending(Export(f"{received.url}/v1/traces", is_grpc=False, headers={})) as to:
+            assert not await to.send(b"")
+            received.status = 200
+            assert await to.send(b"")
+            assert await to.send(b"")
         assert [name for name, _ in told(caplog)] == ["otlp_not_sent", "otlp_sent_again"]
-        await to.close()
 
 
 @pytest.mark.parametrize("is_grpc", [False, True])
@@ -167,9 +178,8 @@ async def test_why_nobody_is_reached(
 ) -> None:
     monkeypatch.setattr(transport, "TIMEOUT", 1)
     caplog.set_level(logging.INFO, "mcp_extproc")
-    to = Transport(Export(f"http://127.0.0.1:{free_port()}/x", is_grpc=is_grpc, headers={}), LOGS)
-    assert not await to.send(b"records")
-    await to.close()
+    async with sending(Export(f"http://127.0.0.1:{free_port()}/x", is_grpc=is_grpc, headers={}), LOGS) as to:
+        assert not await to.send(b"records")
     [(event, fields)] = told(caplog)
     assert (event, fields["signal"], fields["protocol"]) == (
         "otlp_not_sent", "logs", "grpc" if is_grpc else "http/protobuf",
@@ -182,41 +192,34 @@ async def test_the_words_of_a_receiver_are_not_logged(caplog: pytest.LogCaptureF
         await context.abort(DENIED, f"unknown key {dict(context.invocation_metadata())['x-key']}")
         return b""
 
-    server = grpc.aio.server()
-    service, _, method = METRICS[1:].partition("/")
-    handlers = {method: grpc.unary_unary_rpc_method_handler(refuse)}
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    to = Transport(Export(f"http://127.0.0.1:{port}", is_grpc=True, headers={"X-Key": "k3y"}), METRICS)
-    assert not await to.send(b"metrics")
+    async with (
+        serving(refuse, METRICS) as url,
+        sending(Export(url, is_grpc=True, headers={"X-Key": "k3y"}), METRICS) as to,
+    ):
+        assert not await to.send(b"metrics")
     [(_, fields)] = told(caplog)
     assert fields["why"] == "PERMISSION_DENIED"
-    await to.close()
-    await server.stop(None)
 
 
 async def test_http_at_a_port_for_grpc(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "TIMEOUT", 1)
-    server = grpc.aio.server()
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    to = Transport(Export(f"http://127.0.0.1:{port}/v1/traces", is_grpc=False, headers={}), TRACES)
-    assert not await to.send(b"spans")
+
+    async def never(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        raise AssertionError(request, context)
+
+    async with serving(never) as url, sending(Export(f"{url}/v1/traces", is_grpc=False, headers={})) as to:
+        assert not await to.send(b"spans")
     [(_, fields)] = told(caplog)
     assert fields["why"] == "what answers there does not speak HTTP/1"
-    await to.close()
-    await server.stop(None)
 
 
 async def test_what_ends_with_the_process_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
     """Who tries it, sees nothing arrive and presses Ctrl-C is told why, too."""
-    to = Transport(Export(f"http://127.0.0.1:{free_port()}", is_grpc=False, headers={}), TRACES)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.5):
-            await to.send(b"spans")
+    async with sending(Export(f"http://127.0.0.1:{free_port()}", is_grpc=False, headers={})) as to:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await to.send(b"spans")
     assert [name for name, _ in told(caplog)] == ["otlp_not_sent"]
-    await to.close()
 
 
 # -- TLS ------------------------------------------------------------------------------------------------------------------
@@ -227,11 +230,8 @@ async def over_tls(is_grpc: bool, receiver: TlsFiles, ours: ExportTls) -> AsyncI
     """A receiver, and who sends to it."""
     async with (over_grpc_receiver if is_grpc else over_http_receiver)(receiver) as received:
         url = received.url if is_grpc else f"{received.url}/v1/traces"
-        to = Transport(Export(url, is_grpc, headers={}, tls=ours), TRACES)
-        try:
+        async with sending(Export(url, is_grpc, headers={}, tls=ours)) as to:
             yield received, to
-        finally:
-            await to.close()
 
 
 async def arrives(to: Transport) -> bool:
