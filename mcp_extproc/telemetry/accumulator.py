@@ -76,9 +76,9 @@ class Accumulator(Observer):
         if sent.parent is not None:
             self._keep(method, sent.parent, sent.span, sent.start, sent.end, found)
 
-    def leg(self, server: str, kind: str, error_type: str | None) -> None:
+    def leg(self, server: str, purpose: str, error_type: str | None) -> None:
         """See :class:`Observer`."""
-        self._count(LEGS, {names.UPSTREAM: server, names.LEG: kind, names.ERROR_TYPE: error_type})
+        self._count(LEGS, {names.UPSTREAM: server, names.LEG: purpose, names.ERROR_TYPE: error_type})
 
     def repaired(self, server: str, error_type: str | None) -> None:
         """See :class:`Observer`."""

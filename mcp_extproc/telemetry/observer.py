@@ -69,12 +69,12 @@ class Observer:
     def sent(self, sent: Sent) -> None:
         """A request of ours, or a notification, is over."""
 
-    def leg(self, server: str, kind: str, error_type: str | None) -> None:
+    def leg(self, server: str, purpose: str, error_type: str | None) -> None:
         """A leg of a fan-out is over.
 
         Args:
             server: that was asked; empty where none was chosen yet.
-            kind: what it is for, in a word.
+            purpose: in a word.
             error_type: why it failed.
         """
 

@@ -50,7 +50,7 @@ _LOG = log.logger("upstreams")
 
 _T = TypeVar("_T")
 
-_KINDS: Final[Mapping[type[Leg], str]] = {
+_PURPOSES: Final[Mapping[type[Leg], str]] = {
     OpenLeg: "open", ListLeg: "list", AskLeg: "ask", NotifyLeg: "notify", CloseLeg: "close", BatchLeg: "batch",
 }  # fmt: skip
 """What legs are for, in a word."""
@@ -148,7 +148,7 @@ class LegRunner:
 
     def _over(self, leg: Leg, outcome: Outcome) -> Outcome:
         failed = outcome.reason if isinstance(outcome, Failed) else None
-        self._observer.leg(leg.server, _KINDS[type(leg)], failed)
+        self._observer.leg(leg.server, _PURPOSES[type(leg)], failed)
         return outcome
 
     async def session(self, need: NeedSession) -> UpstreamSession | Failed:

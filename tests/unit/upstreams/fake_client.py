@@ -147,8 +147,8 @@ class Told(Observer):
     def sent(self, sent: Sent) -> None:
         self.requests.append(sent)
 
-    def leg(self, server: str, kind: str, error_type: str | None) -> None:
-        self.legs.append((server, kind, error_type))
+    def leg(self, server: str, purpose: str, error_type: str | None) -> None:
+        self.legs.append((server, purpose, error_type))
 
     def repaired(self, server: str, error_type: str | None) -> None:
         self.repairs.append((server, error_type))
