@@ -39,6 +39,7 @@ ASPECTS = {
     "extproc/http2/test_handshake.py": "extproc/http2/connection.py",
     "extproc/http2/test_headers.py": "extproc/http2/connection.py",
     "extproc/http2/test_hyper.py": "extproc/http2/connection.py",
+    "extproc/http2/test_large_data.py": "extproc/http2/connection.py",
     "extproc/http2/test_reading.py": "extproc/http2/connection.py",
     "extproc/http2/test_violations.py": "extproc/http2/connection.py",
     "extproc/test_wire.py": "wire.py",
