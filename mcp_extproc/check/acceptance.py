@@ -9,9 +9,9 @@ from pathlib import Path
 from mcp_extproc.check.tool_names import Problem
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.own_listener import certificates_without_tls
+from mcp_extproc.envoy.files import BOOTSTRAP, File, write
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
-from mcp_extproc.envoy.watched_files import BOOTSTRAP, File, write
 from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
 from mcp_extproc.run.process import START_SECONDS, StartError, end, spawn

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from mcp_extproc.envoy.layout import EXTERNAL_CLUSTER, cluster_name
-from mcp_extproc.envoy.render.token_endpoints import cluster_of
+from mcp_extproc.envoy.layout import EXTERNAL_CLUSTER, cluster_name, token_cluster
 from mcp_extproc.gateway.legs import Failed
 from mcp_extproc.gateway.relay.outcomes import CREDENTIALS_UNAVAILABLE
 from mcp_extproc.run.envoy_admin import Admin
@@ -61,7 +60,7 @@ async def causes(stats: Stats, surveyed: Sequence[Survey]) -> Mapping[str, str]:
     without_token = [name for name, reason in reasons.items() if reason == CREDENTIALS_UNAVAILABLE]
     counted = await stats("^cluster\\.mcp(_token)?/") or {} if silent or without_token else {}
     found = {name: _first(_CAUSES, counted, cluster_name(name)) for name in silent}
-    found |= {name: _first(_CAUSES_AT_TOKEN_ENDPOINT, counted, cluster_of(name)) for name in without_token}
+    found |= {name: _first(_CAUSES_AT_TOKEN_ENDPOINT, counted, token_cluster(name)) for name in without_token}
     return {name: cause for name, cause in found.items() if cause is not None}
 
 

@@ -17,9 +17,10 @@ from typing import TypeVar
 
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.envoy.files import BOOTSTRAP, File, write, write_secrets
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.bootstrap import to_json, upstreams_only
-from mcp_extproc.envoy.watched_files import BOOTSTRAP, File, secret_files, write, write_secrets
+from mcp_extproc.envoy.watched_files import secret_files
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command

@@ -18,11 +18,12 @@ from mcp_extproc.cli.announcement import announce
 from mcp_extproc.cli.checks import serves_well
 from mcp_extproc.cli.common import complain, has_started, served_from, until_told_to_stop
 from mcp_extproc.cli.options import ENVOY, PORT, RESOLVE, STRICT
-from mcp_extproc.cli.serve import work_of
+from mcp_extproc.cli.serve import nursery_of
 from mcp_extproc.config import EnvoysSource, FileSource, Loaded, Source, TextSource
 from mcp_extproc.config.agents.places import AGENTS
 from mcp_extproc.config.own_listener import OwnListenersSource
 from mcp_extproc.config.status_source import StatusSource
+from mcp_extproc.run.resident import give_back
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.access_line import AccessLines
 
@@ -95,8 +96,7 @@ def run(
     from mcp_extproc.envoy.version import EnvoyTooOld
     from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
     from mcp_extproc.run.process import StartError
-    from mcp_extproc.run.standalone import StandaloneGateway
-    from mcp_extproc.run.worker import configured_secret
+    from mcp_extproc.run.session_secret import configured_secret
 
     if sum((file is not None, mcp_config is not None, mcp_json is not None, bool(agents), every)) > 1:
         raise click.UsageError("give one of FILE, --mcp-config, --mcp-json, --from and --all")
@@ -120,11 +120,14 @@ def run(
         # What a script reads has nothing else in it.
         output = sys.stderr.fileno() if as_json else None
         _append_to(sys.stdout, sys.stderr)
+        nursery = None if checks else nursery_of(served)  # before any event loop, and `check` has had one
+        from mcp_extproc.run.standalone import StandaloneGateway
+
         gateway = StandaloneGateway(
             source, served, envoy, secret, workers=workers or _cores(), port=port, show=show, output=output
         )
-        if not checks:  # in which an event loop ran
-            gateway.fork_nursery(work_of(served))
+        if nursery is not None:
+            gateway.begin_with(nursery)
         asyncio.run(_run(gateway, as_json))
     except (EnvoyNotFound, EnvoyTooOld, StartError) as error:
         complain(str(error))
@@ -149,6 +152,7 @@ async def _run(gateway: StandaloneGateway, as_json: bool) -> None:
         await asyncio.wait({announcing, ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if announcing.done():
             announcing.result()
+            give_back()  # from here on it only waits
             await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         announcing.cancel()
         if ended.done():

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,14 +136,12 @@ def serve(
         where = layout.extproc[0]
         _work(served.config, where, layout.upstreams, layout.batches, transport, tls, drain_seconds)
         return
-    from mcp_extproc.run.nursery import Forked
-    from mcp_extproc.run.process import StartError
-    from mcp_extproc.run.standalone import LEAVING_SECONDS
+    from mcp_extproc.run.process import LEAVING_SECONDS, StartError
 
     config_directory = made(envoy_config) if envoy_config is not None else None
     try:
         options = _for_workers(transport, tls, LEAVING_SECONDS if drain_seconds is None else drain_seconds)
-        nursery = Forked(served, work_of(served)) if transport == "http2" else None
+        nursery = nursery_of(served) if transport == "http2" else None
         asyncio.run(_serve(source, served, nursery, layout, options, tls, config_directory, port, drain_seconds))
     except (StartError, OSError) as error:
         complain(str(error))
@@ -161,7 +160,8 @@ async def _serve(
     drain_seconds: float | None,
 ) -> None:
     from mcp_extproc.run.nursery import Nurseries, Programs
-    from mcp_extproc.run.worker import DRAIN_SECONDS, session_secret
+    from mcp_extproc.run.process import DRAIN_SECONDS
+    from mcp_extproc.run.session_secret import session_secret
     from mcp_extproc.run.workers import Workers
 
     environment = {SECRET_VARIABLE: session_secret(served.config, os.environ)}
@@ -245,6 +245,18 @@ def nursery(name: str, sse: tuple[str, ...], status: str | None, without_program
     process.serve(socket.socket(fileno=connection), work_of(served), os.getppid())
 
 
+def nursery_of(served: Loaded) -> Forked:
+    """What the first workers are forked from: a fork of this process, before it has an event loop.
+
+    What both need is imported before, and is in memory once. What only one of them needs it imports itself, afterwards: what
+    stands beside memory that one of them writes to would be there twice.
+    """
+    from mcp_extproc.run.nursery import Forked
+    from mcp_extproc.upstreams import probe  # noqa: F401
+
+    return Forked(served, partial(work_of, served))
+
+
 def work_of(served: Loaded) -> Callable[[Sequence[str]], object]:
     """A worker's life, in a fork of this process."""
     from mcp_extproc.run import worker as imported_before_any_fork  # noqa: F401
@@ -284,7 +296,8 @@ def _work(
     collector: socket.socket | None = None,
 ) -> None:
     from mcp_extproc.pem import TlsError
-    from mcp_extproc.run.worker import DRAIN_SECONDS, WorkerOptions
+    from mcp_extproc.run.process import DRAIN_SECONDS
+    from mcp_extproc.run.worker import WorkerOptions
     from mcp_extproc.run.worker import serve as serve_worker
 
     seconds = DRAIN_SECONDS if drain_seconds is None else drain_seconds

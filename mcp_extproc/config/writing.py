@@ -16,7 +16,7 @@ from mcp_extproc.config.authorization import Selector
 from mcp_extproc.config.command_words import secret_words
 from mcp_extproc.config.model import GatewayConfig
 from mcp_extproc.config.variables import literal_text
-from mcp_extproc.config.yaml_text import CORE_RESOLVERS
+from mcp_extproc.config.yaml_reader import CORE_RESOLVERS
 from mcp_extproc.secret_values import is_like_a_key, is_named_secret, secret_segments, secret_variables
 
 Place = tuple[str, ...]

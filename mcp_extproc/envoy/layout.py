@@ -69,6 +69,11 @@ def cluster_name(server: str) -> str:
     return f"mcp/{server}"
 
 
+def token_cluster(server: str) -> str:
+    """The cluster of the authorization server that has a server's tokens."""
+    return f"mcp_token/{server}"
+
+
 def issuer_key(issuer: str, algorithms: Sequence[str]) -> str:
     """An issuer in :data:`KEYS_PATH`: a new order of issuers gives none another one's keys. Two endpoints may accept different
     algorithms of one."""

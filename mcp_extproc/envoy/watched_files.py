@@ -8,8 +8,8 @@ Source: Envoy, "xDS configuration API overview", Filesystem subscriptions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -17,48 +17,12 @@ import orjson
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.api_keys import NO_KEYS, Keys, KeysByFile
 from mcp_extproc.envoy.attach.fields import Object, object_at, objects, plain
-from mcp_extproc.envoy.layout import SECRETS_START, Layout
+from mcp_extproc.envoy.files import BOOTSTRAP, CLUSTERS, LISTENERS, File, Rendered
+from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.metadata_read import ask_for_what_is_read
 from mcp_extproc.envoy.render import client_credentials, own_certificates
 from mcp_extproc.envoy.render.authentication.api_keys import keys_by_filter
 from mcp_extproc.envoy.render.bootstrap import bootstrap
-
-BOOTSTRAP = "envoy.json"
-CLUSTERS = "cds.json"
-LISTENERS = "lds.json"
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """One file."""
-
-    name: str
-    text: bytes = field(repr=False)
-    version: str = ""
-    """Value of Envoy's statistic ``STAT.version_text`` once it has applied the content of a watched file."""
-    stat: str = ""
-    secrets: tuple[str, ...] | None = field(default=None, repr=False)
-    """Credentials in it: only its owner may read it. ``None`` where there never are any."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """The whole configuration, as files."""
-
-    bootstrap: File
-    """The bootstrap, which Envoy reads once when it starts."""
-    clusters: File
-    routes: tuple[File, ...]
-    """One for each listener. Their clusters have to exist first."""
-    listeners: File
-    """Their routes have to exist first."""
-    secrets: tuple[File, ...] = ()
-    """Secrets of ours. Clusters and listeners read them, so they have to exist first; Envoy says nothing about them."""
-
-    @property
-    def watched(self) -> tuple[File, ...]:
-        """The watched files, in an order in which nothing is referenced before it exists."""
-        return (self.clusters, *self.routes, self.listeners)
 
 
 def render(config: GatewayConfig, layout: Layout, directory: Path, api_keys: KeysByFile = NO_KEYS) -> Rendered:
@@ -96,51 +60,6 @@ def secret_files(config: GatewayConfig) -> tuple[File, ...]:
     """The files with secrets that clusters and the clients' listener name."""
     found = (*client_credentials.secrets(config), *own_certificates.secrets(config))
     return tuple(File(name, _text(dict(data)), secrets=(secret,)) for name, data, secret in found)
-
-
-def write_secrets(directory: Path, files: Sequence[File], *, alone: bool = False) -> None:
-    """Write files with secrets.
-
-    Args:
-        directory: for them.
-        files: all that are needed.
-        alone: whether others, which are not needed any more, go.
-
-    Raises:
-        OSError: one can't be written, or removed.
-    """
-    for file in files:
-        write(directory, file)
-    if alone:
-        kept = {file.name for file in files}
-        for path in directory.glob(f"{SECRETS_START}*.json"):
-            if path.name not in kept:
-                path.unlink(missing_ok=True)
-
-
-def write(directory: Path, file: File) -> bool:
-    """Write a file atomically if its content has changed. Envoy applies a file when it is moved to its name.
-
-    Returns:
-        Whether it was written.
-
-    Raises:
-        OSError: the file can't be written. It names the file, and the one before is still there.
-    """
-    path = directory / file.name
-    if path.exists() and path.read_bytes() == file.text:
-        return False
-    new = path.with_name(f".{file.name}.new")
-    try:
-        if file.secrets is not None:
-            new.unlink(missing_ok=True)
-            new.touch(mode=0o600, exist_ok=False)
-        new.write_bytes(file.text)
-        new.replace(path)
-    except OSError as error:
-        new.unlink(missing_ok=True)  # half a file, of what may be the last space on the disk
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    return True
 
 
 def _routes_file(listener: Object, directory: Path, keys: Mapping[str, Keys]) -> File:

@@ -12,7 +12,6 @@ from mcp_extproc import __version__
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.endpoint import Endpoint, endpoints, url_of
 from mcp_extproc.config.model import start_of
-from mcp_extproc.config.writing import masked
 from mcp_extproc.envoy.layout import cluster_name
 from mcp_extproc.status.known import Known, Server, Way
 from mcp_extproc.upstreams.probe import ServerStatus, address_of
@@ -51,6 +50,8 @@ class Texts(NamedTuple):
 
 def texts(config: GatewayConfig) -> Texts:
     """Those of a configuration, without anything that may be secret."""
+    from mcp_extproc.config.writing import masked  # with YAML, which a configuration in JSON does not need
+
     return Texts(_cut(masked(config)), _cut(masked(config, defaults=True)))
 
 

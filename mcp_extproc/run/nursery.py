@@ -217,10 +217,10 @@ class Forked:
 
     Args:
         config: what the workers serve.
-        work: a worker's life.
+        prepare: imports what workers need, in the nursery alone, and returns a worker's life.
     """
 
-    def __init__(self, config: Loaded, work: Work) -> None:
+    def __init__(self, config: Loaded, prepare: Callable[[], Work]) -> None:
         self._config = config
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         supervisor = os.getpid()
@@ -234,7 +234,9 @@ class Forked:
                 os.setsid()
                 _without_input()
                 _without_others(theirs.fileno())
-                serve(theirs, work, supervisor)
+                serve(theirs, prepare(), supervisor)
+            except BaseException:  # noqa: BLE001 - as at the end of a program
+                traceback.print_exc()
             finally:
                 os._exit(1)
         theirs.close()

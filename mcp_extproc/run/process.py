@@ -19,6 +19,12 @@ from mcp_extproc.run import open_files
 START_SECONDS = 30.0
 """Until a process has to be ready. Envoy resolves host names within this time."""
 
+DRAIN_SECONDS = 10.0
+"""Default time for running exchanges after SIGTERM, in seconds."""
+
+LEAVING_SECONDS = 300.0
+"""Seconds for a replaced worker to finish calls whose responses it reads."""
+
 KILL_SECONDS = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 

@@ -17,9 +17,8 @@ from pathlib import Path
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import ConfigError, GatewayConfig, Loaded, Server, Source
 from mcp_extproc.config.api_keys import KeysByFile
-from mcp_extproc.envoy import watched_files
+from mcp_extproc.envoy.files import BOOTSTRAP, File, Rendered, write, write_secrets
 from mcp_extproc.envoy.layout import Layout, cluster_name
-from mcp_extproc.envoy.watched_files import File, Rendered
 from mcp_extproc.gateway.redaction import Redactor
 from mcp_extproc.run.api_keys import ApiKeys
 from mcp_extproc.run.authorization_servers import AuthorizationServers
@@ -28,6 +27,7 @@ from mcp_extproc.run.changes import POLL_SECONDS, Changes, refusals_logged
 from mcp_extproc.run.collector import CollectorProcess
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_log import rejection
+from mcp_extproc.run.forked import in_a_fork
 from mcp_extproc.run.process import StartError
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.tasks import Tasks
@@ -113,9 +113,13 @@ class LiveConfig:
         self._introduced: Mapping[str, Server] | None = None
         """Servers of which it is known whether they answer: those of the start have a table."""
 
-    def render(self) -> None:
-        """Render Envoy's files already, for when they are written."""
-        self._rendered(self.served.config)
+    def render_apart(self) -> None:
+        """Render Envoy's files already, for when they are written, in a process that takes along what rendering needs and
+        leaves behind. Not once an event loop, or a thread, has begun: a fork has what they hold, and not them."""
+        config = self.served.config
+        self._api_keys.of(config)  # which are read once, and kept
+        if (rendered := in_a_fork(lambda: self._render(config), Rendered)) is not None:
+            self._last_rendered = config, rendered
 
     def write_watched(self) -> None:
         """Write the files that Envoy watches.
@@ -125,9 +129,9 @@ class LiveConfig:
         """
         assert self._directory is not None
         rendered = self._rendered(self.served.config)
-        watched_files.write_secrets(self._directory, rendered.secrets, alone=True)
+        write_secrets(self._directory, rendered.secrets, alone=True)
         for part in rendered.watched:
-            watched_files.write(self._directory, part)
+            write(self._directory, part)
 
     def write_bootstrap(self) -> bool:
         """Write Envoy's bootstrap, last: once it exists, all other files do. Returns whether it changed.
@@ -136,7 +140,7 @@ class LiveConfig:
             OSError: it can't be written.
         """
         assert self._directory is not None
-        return watched_files.write(self._directory, self._rendered(self.served.config).bootstrap)
+        return write(self._directory, self._rendered(self.served.config).bootstrap)
 
     # -- When ---------------------------------------------------------------------------------------------------------
 
@@ -313,7 +317,7 @@ class LiveConfig:
             self._api_keys.replace(before)
             self._last_rendered = None
             for part in self._rendered(_with(self.served.config, self._leaving)).routes:
-                watched_files.write(self._directory or Path(), part)
+                write(self._directory or Path(), part)
             raise
         finally:
             self._tidying = self._tasks.keep("tidy_envoy_config", self._tidy)
@@ -348,16 +352,16 @@ class LiveConfig:
             await self._collect(new.config)
             rendered = self._rendered(now)
             if self._directory is not None:
-                watched_files.write_secrets(self._directory, rendered.secrets)
+                write_secrets(self._directory, rendered.secrets)
             await self._install(rendered.watched)
             await self._bridge.serve(now)
             await self._workers.restart(new)
         except Exception:
             if self._directory is not None:
                 rendered = self._rendered(before)
-                watched_files.write_secrets(self._directory, rendered.secrets)
+                write_secrets(self._directory, rendered.secrets)
                 for part in _removing(rendered):
-                    watched_files.write(self._directory, part)
+                    write(self._directory, part)
             await self._bridge.serve(before)
             await self._issuers.serve(before)
             await self._collect(before)
@@ -382,11 +386,11 @@ class LiveConfig:
                 if self._leaving:
                     await asyncio.sleep(POLL_SECONDS)
             if self._directory is not None:
-                watched_files.write_secrets(self._directory, rendered.secrets, alone=True)
-            if self._directory is not None and watched_files.write(self._directory, rendered.bootstrap):
+                write_secrets(self._directory, rendered.secrets, alone=True)
+            if self._directory is not None and write(self._directory, rendered.bootstrap):
                 log.event(_LOG, logging.WARNING, "envoy_needs_restart", {
                     "why": "settings that Envoy reads only when it starts have changed",
-                    "file": self._directory / watched_files.BOOTSTRAP,
+                    "file": self._directory / BOOTSTRAP,
                 })  # fmt: skip
         except (Refused, StartError, OSError) as error:
             log.event(_LOG, logging.ERROR, "envoy_config_not_tidied", {"why": str(error)})
@@ -403,7 +407,7 @@ class LiveConfig:
             return
         for part in parts:
             rejected = await self._rejections(part)
-            if watched_files.write(self._directory, part) and rejected is not None:
+            if write(self._directory, part) and rejected is not None:
                 await self._taken(part, rejected)
 
     async def require_taken(self) -> None:
@@ -456,9 +460,13 @@ class LiveConfig:
     def _rendered(self, config: GatewayConfig) -> Rendered:
         """Envoy's files. Those of the last configuration are kept: rendering blocks for a good part of a second."""
         if self._last_rendered is None or self._last_rendered[0] is not config:
-            keys = self._api_keys.of(config)
-            self._last_rendered = config, watched_files.render(config, self._layout, self._directory or Path(), keys)
+            self._last_rendered = config, self._render(config)
         return self._last_rendered[1]
+
+    def _render(self, config: GatewayConfig) -> Rendered:
+        from mcp_extproc.envoy import watched_files  # a supervisor whose configuration never changes does without
+
+        return watched_files.render(config, self._layout, self._directory or Path(), self._api_keys.of(config))
 
 
 def _unknown(config: GatewayConfig) -> bool:

@@ -25,8 +25,8 @@ from mcp_extproc.address import PipeAddress, TcpAddress, parse_address
 from mcp_extproc.config import GatewayConfig, Loaded, Source
 from mcp_extproc.config.endpoint import Endpoint, shown, url_of
 from mcp_extproc.contract import SECRET_VARIABLE, TRANSPORT_VARIABLE
+from mcp_extproc.envoy.files import BOOTSTRAP
 from mcp_extproc.envoy.layout import EXTPROC_CLUSTER, LISTENER, Layout
-from mcp_extproc.envoy.watched_files import BOOTSTRAP
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.collector import CollectorProcess
@@ -34,9 +34,9 @@ from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
 from mcp_extproc.run.envoy_log import complaint
 from mcp_extproc.run.known import Gateway
-from mcp_extproc.run.nursery import Forked, Nurseries, Work
+from mcp_extproc.run.nursery import Forked, Nurseries
 from mcp_extproc.run.page import Page
-from mcp_extproc.run.process import START_SECONDS, StartError, end, ending, spawn
+from mcp_extproc.run.process import LEAVING_SECONDS, START_SECONDS, StartError, end, ending, spawn
 from mcp_extproc.run.records_pipe import RecordsPipe
 from mcp_extproc.run.reload import LiveConfig, Refused
 from mcp_extproc.run.report_channel import ReportChannel
@@ -47,9 +47,6 @@ from mcp_extproc.telemetry.collector.spec import CollectorSpec
 
 DRAIN_SECONDS = 5.0
 """Seconds for running calls when the gateway stops."""
-
-LEAVING_SECONDS = 300.0
-"""Seconds for a replaced worker to finish calls whose responses it reads."""
 
 SHOW_SECONDS = 1.0
 """For the last of what Envoy wrote to be shown, once it has ended."""
@@ -184,17 +181,14 @@ class StandaloneGateway:
     def _as_it_is(self) -> Gateway:
         return Gateway(self.config, self._live.served.name, "run", self.port, len(self.layout.extproc))
 
-    def fork_nursery(self, work: Work) -> None:
-        """Fork the process that the first workers are forks of, from this one, in which no event loop has run yet.
-
-        What is done before is in memory that all of them share, and is not done by each again, so Envoy's files are rendered
-        first.
+    def begin_with(self, nursery: Forked) -> None:
+        """Begin with the process that the first workers are forks of. No event loop has run here yet.
 
         Args:
-            work: a worker's life.
+            nursery: with the same configuration.
         """
-        self._live.render()
-        self._starter.begin_with(Forked(self._live.served, work))
+        self._starter.begin_with(nursery)
+        self._live.render_apart()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as starting:

@@ -8,11 +8,11 @@ import ctypes
 import gc
 import logging
 import os
-import secrets
 import signal
 import socket
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,6 @@ import uvloop
 
 from mcp_extproc.address import Address, UnixAddress
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.contract import SECRET_VARIABLE
 from mcp_extproc.extproc.certificates import Certificates, TlsFiles
 from mcp_extproc.extproc.exchange import Processor
 from mcp_extproc.extproc.http2.transport import Http2Server
@@ -30,6 +29,9 @@ from mcp_extproc.extproc.recorder import Recorder
 from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.run import open_files, unix_sockets
+from mcp_extproc.run.process import DRAIN_SECONDS
+from mcp_extproc.run.resident import give_back
+from mcp_extproc.run.session_secret import session_secret
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.counters import Counters
 from mcp_extproc.telemetry.observer import UNOBSERVED
@@ -50,9 +52,6 @@ if TYPE_CHECKING:
     from mcp_extproc.extproc.grpcio_transport import GrpcioServer
     from mcp_extproc.run.reporter import Reporter
     from mcp_extproc.telemetry.accumulator import Accumulator
-
-DRAIN_SECONDS = 10.0
-"""Default time for running exchanges after SIGTERM, in seconds."""
 
 TRANSPORTS = ("http2", "grpcio")
 """Names of the transports: the lean one, and grpc.aio as the reference."""
@@ -196,24 +195,6 @@ def serve(config: GatewayConfig, options: WorkerOptions, on_ready: Callable[[], 
     uvloop.run(_serve(config, options, session_secret(config, os.environ), on_ready))
 
 
-def configured_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str | None:
-    """The configured secret, or the one that ``run`` or ``serve`` generated for its workers."""
-    if config.session.secret is not None:
-        return config.session.secret.get_secret_value()
-    return environ.get(SECRET_VARIABLE) or None
-
-
-def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
-    """The configured secret, or the one that ``run`` generated for its workers, or a random one with a warning."""
-    if (secret := configured_secret(config, environ)) is not None:
-        return secret
-    log.event(_LOG, logging.WARNING, "random_session_secret", {
-        "effect": "sessions end with this process and are not shared with other workers",
-        "remedy": "set session.secret",
-    })  # fmt: skip
-    return secrets.token_urlsafe(32)
-
-
 def _keep_memory() -> None:
     """Have glibc keep large blocks instead of returning each to the system.
 
@@ -234,6 +215,8 @@ async def _serve(config: GatewayConfig, options: WorkerOptions, secret: str, on_
     async with worker(config, options, secret, hurry) as counters:
         gc.freeze()  # Modules and types are permanent: exclude them from garbage collection.
         on_ready()
+        # Beside the loop: calls come from now on.
+        threading.Thread(target=give_back, name="give-back", daemon=True).start()
         where = "an inherited socket" if isinstance(options.listen, socket.socket) else str(options.listen)
         log.event(_LOG, logging.INFO, "serving", {"listen": where, "servers": ",".join(config.servers)})
         await stop.wait()

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.envoy.files import File, Rendered, write
 from mcp_extproc.envoy.layout import Layout
-from mcp_extproc.envoy.watched_files import File, Rendered, render, write
+from mcp_extproc.envoy.watched_files import render
 
 LAYOUT = Layout.in_directory(Path("/run/mcp"), workers=2)
 

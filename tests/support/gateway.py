@@ -17,7 +17,8 @@ import aiohttp
 
 from mcp_extproc.config import FileSource, Loaded
 from mcp_extproc.run.envoy_binary import find_envoy
-from mcp_extproc.run.standalone import LEAVING_SECONDS, StandaloneGateway
+from mcp_extproc.run.process import LEAVING_SECONDS
+from mcp_extproc.run.standalone import StandaloneGateway
 from tests.support import warm
 from tests.support.processes import entries
 from tests.support.waiting import eventually

@@ -18,9 +18,8 @@ from mcp_extproc.envoy._api.config_bootstrap_v3 import (
     RuntimeLayer,
     RuntimeLayerAdminLayer,
 )
-from mcp_extproc.envoy.layout import EXTERNAL_CLUSTER, UPSTREAMS_LISTENER, Layout, cluster_name
+from mcp_extproc.envoy.layout import EXTERNAL_CLUSTER, UPSTREAMS_LISTENER, Layout, cluster_name, token_cluster
 from mcp_extproc.envoy.message import camel
-from mcp_extproc.envoy.render import token_endpoints
 from mcp_extproc.envoy.render.authentication.sections import sections
 from mcp_extproc.envoy.render.clusters import clusters
 from mcp_extproc.envoy.render.downstream import overload_manager
@@ -55,7 +54,7 @@ def upstreams_only(config: GatewayConfig, layout: Layout, service: Address) -> B
         section.named(EXTERNAL_CLUSTER) for section in sections(config) if section.authentication.external is not None
     ]
     wanted = {cluster_name(f"{name}{part}") for name in config.servers for part in ("", OVER_SSE)}
-    wanted |= {*services, *(token_endpoints.cluster_of(name) for name in config.servers)}
+    wanted |= {*services, *(token_cluster(name) for name in config.servers)}
     return Bootstrap(
         admin=_admin(layout.admin) if layout.admin is not None else None,
         static_resources=BootstrapStaticResources(

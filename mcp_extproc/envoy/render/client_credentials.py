@@ -30,7 +30,7 @@ from mcp_extproc.envoy._api.http_injected_credentials_oauth2_v3 import (
     OAuth2EndpointParameter,
 )
 from mcp_extproc.envoy._api.transport_sockets_tls_v3 import SdsSecretConfig
-from mcp_extproc.envoy.layout import SECRETS_START, Layout
+from mcp_extproc.envoy.layout import SECRETS_START, Layout, token_cluster
 from mcp_extproc.envoy.render import token_endpoints
 from mcp_extproc.envoy.render.typed import any_of, seconds
 
@@ -61,9 +61,7 @@ def filters(name: str, server: Server, layout: Layout) -> list[HttpFilter]:
         resource_api_version=ApiVersion.V3,
     )
     oauth = OAuth2(
-        token_endpoint=HttpUri(
-            uri=wanted.token_endpoint, cluster=token_endpoints.cluster_of(name), timeout=seconds(_FETCH_SECONDS)
-        ),
+        token_endpoint=HttpUri(uri=wanted.token_endpoint, cluster=token_cluster(name), timeout=seconds(_FETCH_SECONDS)),
         scopes=list(wanted.scopes),
         client_credentials=OAuth2ClientCredentials(
             client_id=wanted.client_id,

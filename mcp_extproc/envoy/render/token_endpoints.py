@@ -14,7 +14,7 @@ from mcp_extproc.contract import SERVER_HEADER, TOKEN_ENDPOINT
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster
 from mcp_extproc.envoy._api.config_route_v3 import HeaderMatcher, Route, RouteAction, RouteMatch
 from mcp_extproc.envoy._api.type_matcher_v3 import StringMatcher
-from mcp_extproc.envoy.layout import UPSTREAMS_LISTENER
+from mcp_extproc.envoy.layout import UPSTREAMS_LISTENER, token_cluster
 from mcp_extproc.envoy.render.authentication import services
 
 
@@ -25,14 +25,9 @@ def exchanging(config: GatewayConfig) -> Iterator[tuple[str, TokenExchange]]:
             yield name, server.credentials.token_exchange
 
 
-def cluster_of(server: str) -> str:
-    """The cluster of the authorization server that has a server's tokens."""
-    return f"mcp_token/{server}"
-
-
 def cluster(server: str, client: ClientCredentials | TokenExchange) -> Cluster:
     """Where a server's tokens come from."""
-    return services.at(cluster_of(server), client.token_endpoint, ca=client.ca)
+    return services.at(token_cluster(server), client.token_endpoint, ca=client.ca)
 
 
 def clusters(config: GatewayConfig) -> list[Cluster]:
@@ -49,7 +44,7 @@ def routes(config: GatewayConfig) -> list[Route]:
                 prefix="/",
                 headers=[HeaderMatcher(name=SERVER_HEADER, string_match=StringMatcher(exact=name + TOKEN_ENDPOINT))],
             ),
-            route=RouteAction(cluster=cluster_of(name), host_rewrite_literal=urlsplit(one.token_endpoint).netloc),
+            route=RouteAction(cluster=token_cluster(name), host_rewrite_literal=urlsplit(one.token_endpoint).netloc),
             request_headers_to_remove=[SERVER_HEADER],
         )
         for name, one in exchanging(config)

@@ -13,10 +13,11 @@ from mcp_extproc.address import TcpAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import MARKER_NAMESPACE, METADATA_KEY, NAMESPACE, ROUTES_READ, ROUTES_REMOVE
 from mcp_extproc.envoy.attach.fields import plain, words
+from mcp_extproc.envoy.files import Rendered
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.metadata_read import ask_for_what_is_read, keys_read
 from mcp_extproc.envoy.render.bootstrap import bootstrap
-from mcp_extproc.envoy.watched_files import Rendered, render
+from mcp_extproc.envoy.watched_files import render
 from tests.support.documented import METADATA_KEYS
 
 HTTP = "type.googleapis.com/envoy.extensions.filters.http"

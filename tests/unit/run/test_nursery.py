@@ -91,7 +91,7 @@ async def main():
 SUPERVISOR = os.getpid()
 INHERITED = os.fstat(int(sys.argv[2])).st_ino
 served = load(Path(sys.argv[1]), {})
-forked = Forked(served, work)
+forked = Forked(served, lambda: work)
 asyncio.run(main())
 """
 

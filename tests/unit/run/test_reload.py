@@ -19,8 +19,8 @@ from mcp_extproc.config import ConfigError, EnvoysSource, FileSource, GatewayCon
 from mcp_extproc.config.api_keys import KeysByFile
 from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.envoy import watched_files
+from mcp_extproc.envoy.files import Rendered
 from mcp_extproc.envoy.layout import Layout
-from mcp_extproc.envoy.watched_files import Rendered
 from mcp_extproc.run import changes, reload
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mcp_extproc.config import ConfigError, Loaded, loads
-from mcp_extproc.config.yaml_text import CORE_RESOLVERS
+from mcp_extproc.config.yaml_reader import CORE_RESOLVERS
 from tests.support.tls import Authority
 
 ROUTE = "aigateway.envoyproxy.io/v1beta1"

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mcp_extproc.config import GatewayConfig
+from mcp_extproc.envoy.files import Rendered, write_secrets
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.client_credentials import needing_files
-from mcp_extproc.envoy.watched_files import Rendered, render, write_secrets
+from mcp_extproc.envoy.watched_files import render
 
 SECRET = "planted-client-secret-9fA1"
 CLIENT = {

@@ -12,9 +12,10 @@ from click.testing import CliRunner
 
 from mcp_extproc.cli import cli
 from mcp_extproc.config import ConfigError, GatewayConfig
+from mcp_extproc.envoy.files import write_secrets
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.own_certificates import needing_files, of_listener, of_servers
-from mcp_extproc.envoy.watched_files import render, write_secrets
+from mcp_extproc.envoy.watched_files import render
 from tests.support.tls import Authority
 
 
