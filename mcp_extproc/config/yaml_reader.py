@@ -12,7 +12,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from mcp_extproc.config.bounds import DEPTH, VALUES
 from mcp_extproc.config.config_error import ConfigError, quoted
 from mcp_extproc.config.config_error import field as field_path
-from mcp_extproc.config.yaml_text import YamlDocument
+from mcp_extproc.config.yaml_document import YamlDocument
 
 _STR: Final = "tag:yaml.org,2002:str"
 _MERGE: Final = "tag:yaml.org,2002:merge"

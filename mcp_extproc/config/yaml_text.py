@@ -6,9 +6,9 @@ keys that are not text, and tags are errors. Anchors, aliases and merge keys wor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from mcp_extproc.config.yaml_document import YamlDocument
 
 
 def parse_yaml(text: str, name: str) -> Any:
@@ -20,16 +20,6 @@ def parse_yaml(text: str, name: str) -> Any:
     from mcp_extproc.config.yaml_reader import data_in  # PyYAML takes a megabyte, and configurations in JSON do without
 
     return data_in(text, name)
-
-
-@dataclass(frozen=True, slots=True)
-class YamlDocument:
-    """One of a stream of YAML documents."""
-
-    data: Any = field(repr=False)
-    """As :func:`parse_yaml` gives it."""
-    lines: Mapping[str, int] = field(repr=False)
-    """By path, as :func:`mcp_extproc.config.config_error.field` writes it. That of the document has the empty path."""
 
 
 def parse_documents(text: str, name: str) -> list[YamlDocument]:

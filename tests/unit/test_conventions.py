@@ -48,6 +48,7 @@ ASPECTS = {
     "gateway/test_sessions.py": "gateway/dispatch.py",
     "mcp/test_method_names.py": "mcp/methods.py",
     "mcp/test_rewriting.py": "mcp/envelope.py",
+    "run/test_imports.py": "run/nursery.py",
     "run/test_starting.py": "run/standalone.py",
     "upstreams/test_failing_tasks.py": "tasks.py",
 }

@@ -20,7 +20,7 @@ from mcp_extproc.config.kubernetes.mcp_route import McpRoute
 from mcp_extproc.config.kubernetes.objects import DEFAULT_NAMESPACE, Object
 from mcp_extproc.config.problems import problems_of
 from mcp_extproc.config.variables import substitute
-from mcp_extproc.config.yaml_text import YamlDocument
+from mcp_extproc.config.yaml_document import YamlDocument
 
 FieldPath = Sequence[str | int]
 

@@ -6,7 +6,7 @@ import pytest
 
 from mcp_extproc.config import ConfigError, loads
 from mcp_extproc.config.kubernetes.documents import RESTRICTING, Documents
-from mcp_extproc.config.yaml_text import YamlDocument
+from mcp_extproc.config.yaml_document import YamlDocument
 from tests.unit.config.kubernetes.support import (
     backend,
     config_map,
