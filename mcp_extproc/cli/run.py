@@ -68,7 +68,7 @@ _LOG = log.logger("run")
     "--workers",
     type=click.IntRange(1, 256),
     envvar="MCP_EXTPROC_WORKERS",
-    help="Number of worker processes: the first takes about 60 MB, each further one 15 MB. Default: one for each core.",
+    help="Number of worker processes: with one, all take about 70 MB, each further one 15 MB. Default: one for each core.",
 )
 @click.option("--check", "checks", is_flag=True, help="Run `check` first, and serve only if there are no problems.")
 def run(

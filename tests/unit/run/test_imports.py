@@ -31,6 +31,22 @@ import mcp_extproc.run.worker, mcp_extproc.run.reporter
 
 SHOW = "print(*sys.modules)"
 
+RENDERS = """
+import os
+from mcp_extproc.config import FileSource
+
+source = FileSource(Path(sys.argv[1]), os.environ)
+gateway = mcp_extproc.run.standalone.StandaloneGateway(source, source.load(), "/nowhere/envoy")
+live = gateway._live
+live.render_apart()
+[config, rendered] = live._last_rendered
+assert config is live.served.config
+print(*sys.modules)
+assert live._render(config) == rendered
+assert "mcp_extproc.envoy.render.bootstrap" in sys.modules
+gateway._directory.rmdir()
+"""
+
 NOBODYS = {
     "aiohttp.web", "envoy_data_plane", "grpc", "mcp_extproc.config.kubernetes", "mcp_extproc.config.writing",
     "mcp_extproc.config.yaml_reader", "mcp_extproc.envoy._api", "mcp_extproc.envoy.attach", "mcp_extproc.envoy.render",
@@ -51,7 +67,7 @@ def loaded(program: str, folder: Path) -> set[str]:
     """The modules, and the packages that they are in, of a process that serves a file in JSON."""
     file = folder / "mcp-servers.json"
     file.write_text('{"mcpServers": {"a": {"url": "http://a.example/mcp"}}}')
-    done = subprocess.run([sys.executable, "-c", program + SHOW, file], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program, file], check=True, capture_output=True, text=True)
     return {
         ".".join(parts[:length])
         for parts in (name.split(".") for name in done.stdout.split())
@@ -68,6 +84,11 @@ def loaded(program: str, folder: Path) -> set[str]:
     ],
 )
 def test_a_process_has_what_it_needs(own: str, needed: set[str], unwanted: set[str], tmp_path: Path) -> None:
-    found = loaded(BOTH + own, tmp_path)
+    found = loaded(BOTH + own + SHOW, tmp_path)
     assert needed <= found
     assert found & unwanted == set()
+
+
+def test_a_start_renders_in_another_process(tmp_path: Path) -> None:
+    """And gets what it would have rendered itself."""
+    assert loaded(BOTH + SUPERVISOR + RENDERS, tmp_path) & NOBODYS == set()
