@@ -50,6 +50,8 @@ ASPECTS = {
     "mcp/test_rewriting.py": "mcp/envelope.py",
     "run/test_imports.py": "run/nursery.py",
     "run/test_starting.py": "run/standalone.py",
+    "status/test_page_files.py": "status/server.py",
+    "telemetry/test_made_up_names.py": "telemetry/collector/intake.py",
     "upstreams/test_failing_tasks.py": "tasks.py",
 }
 """Tests of one side of a module that has several, and the module."""
