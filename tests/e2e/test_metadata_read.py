@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
 
 from mcp_extproc.contract import METADATA_KEY
 from tests.e2e.conftest import StartGateway
@@ -20,6 +22,7 @@ from tests.support.documented import METADATA_KEYS
 from tests.support.gateway import Answer
 from tests.support.own_envoy import Browser, Place
 from tests.support.scripted import ScriptedServer
+from tests.support.waiting import PATIENCE
 
 PORT = 1975
 
@@ -40,6 +43,9 @@ EARLY = {"early"}
 AT_VIRTUAL_SERVERS = {"endpoint"}
 """And of a call that comes in at one."""
 
+OF_STREAMS = {"resumes"}
+"""And of a GET, where it judges requests before they are processed."""
+
 NO_REQUEST = {
     # Of answers of the gateway's, which no filter behind it sees, and of servers' answers.
     "answered", "batch", "error_code", "error_reason", "flags", "session_error", "unavailable",
@@ -49,10 +55,6 @@ NO_REQUEST = {
     "consent",
     # With pass-through alone, whose filter is another one and always writes all.
     "passthrough_reason", "is_exceeding_limit", "http_method",
-    # Where there is an access log, for its format alone.
-    "ordinary",
-    # On a GET that resumes a call's stream: tests/unit/envoy/test_metadata_read.py and tests/extproc/test_metadata_read.py.
-    "resumes",
 }  # fmt: skip
 """What no policy can judge a request by."""
 
@@ -79,7 +81,7 @@ CONFIG = {
 
 
 def test_each_documented_key_has_its_place_here() -> None:
-    places = [CALLS, PROMPTS, READS, JUDGED, EARLY, AT_VIRTUAL_SERVERS, NO_REQUEST]
+    places = [CALLS, PROMPTS, READS, JUDGED, EARLY, AT_VIRTUAL_SERVERS, OF_STREAMS, NO_REQUEST]
     assert set().union(*places) == METADATA_KEYS
     assert sum(map(len, places)) == len(METADATA_KEYS)
 
@@ -169,12 +171,15 @@ async def by_attach(place: Place, file: Path) -> str:
 
 async def by_fragments(place: Place, file: Path) -> str:
     """Each list at the place that its comment names, and the DENY between both passes."""
+    return await fragments(place, file, denying(*CALLS, *PROMPTS, *READS, *JUDGED))
+
+
+async def fragments(place: Place, file: Path, deny: dict[str, Any]) -> str:
     out, _ = await own_envoy.printed(place, "envoy", "fragments", "--config", str(file))
     assert METADATA_KEY not in out
     parts = yaml.safe_load(out)
     whole = existing(place.port(PORT))
     manager = manager_of(whole, "clients")
-    deny = denying(*CALLS, *PROMPTS, *READS, *JUDGED)
     judging, deciding = parts["http_filters"], parts["last_http_filters"]
     manager["http_filters"] = [*parts["first_http_filters"], PRINCIPALS, *judging, deny, *deciding, ROUTER]
     host = manager["route_config"]["virtual_hosts"][0]
@@ -215,6 +220,45 @@ async def test_by_hand(tmp_path: Path, layout: Any) -> None:
         await assert_denied(client.rpc, *CALLS, *PROMPTS, *READS, *(JUDGED if layout is by_fragments else ()))
 
 
+def denying_streams_that_resume() -> dict[str, Any]:
+    """Whatever they resume. Requests of other methods have the name of what they ask for."""
+    path = [{"key": key} for key in OF_STREAMS]
+    said = {"metadata": {"filter": "mcp_proxy", "path": path, "value": {"present_match": True}}}
+    policy = {"principals": [{"any": True}], "permissions": [said]}
+    return {"name": "rbac", "typed_config": {"@type": RBAC, "rules": {"action": "DENY", "policies": {"no": policy}}}}
+
+
+async def an_event(_: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+    """The answer to a call, with an id."""
+    body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}})
+    return web.Response(text=f"id: 1\ndata: {body}\n\n", content_type="text/event-stream")
+
+
+def last_event(answer: Answer) -> str:
+    found = re.findall(r"^id: *(\S+)$", answer.body.decode(), re.MULTILINE)
+    assert found, answer.body
+    return str(found[-1])
+
+
+async def test_streams_that_resume_by_hand(tmp_path: Path) -> None:
+    """Only where there are two passes does a policy see them: elsewhere the worker has answered before."""
+
+    async def layout(place: Place, file: Path) -> str:
+        return await fragments(place, file, denying_streams_that_resume())
+
+    async with everything() as alpha, envoy_with(tmp_path, alpha.url, layout) as client:
+        alpha.on["tools/call"] = an_event
+        await client.initialize()
+        last = last_event(await client.call("alpha__echo"))
+        async with asyncio.timeout(PATIENCE):
+            denied = await client.send(
+                "/mcp", accept="text/event-stream", mcp_session_id=str(client.session), last_event_id=last
+            )
+        assert denied.status == 403
+        async with client.stream() as lines:
+            assert lines is not None
+
+
 # -- With an Envoy of ours ------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +271,19 @@ async def test_with_a_configured_filter(start: StartGateway, policies: str) -> N
         start({"alpha": alpha.url}, envoy=filters, authentication=CONFIG["authentication"]) as gateway,
     ):
         await assert_denied(partial(gateway.rpc, mcp_session_id=await gateway.initialize()), *keys)
+
+
+async def test_streams_that_resume_with_a_configured_filter(start: StartGateway) -> None:
+    """No other stream is denied."""
+    filters = {"http_filters": [denying_streams_that_resume()], "policies": "all"}
+    async with everything() as alpha, start({"alpha": alpha.url}, envoy=filters) as gateway:
+        alpha.on["tools/call"] = an_event
+        session = await gateway.initialize()
+        fields = {"accept": "text/event-stream", "mcp-session-id": session}
+        last = last_event(await gateway.call(session, "alpha__echo"))
+        for more, status in (({"last-event-id": last}, 403), ({}, 200)):
+            async with gateway.http.get(gateway.url, headers={**fields, **more}) as answer:
+                assert answer.status == status
 
 
 @pytest.mark.parametrize("policies", ["all", "calls"])
