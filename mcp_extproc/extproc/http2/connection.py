@@ -759,14 +759,17 @@ class Connection:
                 block = self._with_table_update(block)
             self._out += (frames.header(len(block), _HEADERS, _END_HEADERS, id), block)
 
-    def begin(self, id: int, block: bytes, data: bytes) -> None:
-        """:meth:`send_headers` and :meth:`send_data` in one step: most responses are both, and no more."""
-        stream, size = self._streams.get(id), len(data)
+    def begin(self, id: int, block: bytes, data: bytes, rest: bytes = b"") -> None:
+        """:meth:`send_headers` and :meth:`send_data` in one step: most responses are both, and no more. The rest of the data,
+        if there is one, goes into the same frame without being copied."""
+        stream, size = self._streams.get(id), len(data) + len(rest)
         if stream is None:
             return
         if self._table_update or size > self._max_frame or size > stream.send_window or size > self._send_window:
             self.send_headers(id, block)
             self.send_data(id, data)
+            if rest:
+                self.send_data(id, rest)
             return
         self._debts -= 1
         stream.send_window -= size
@@ -774,6 +777,8 @@ class Connection:
         self._out += (
             _start(len(block) << 8 | _HEADERS, _END_HEADERS, id), block, _start(size << 8 | _DATA, 0, id), data,
         )  # fmt: skip
+        if rest:
+            self._out.append(rest)
 
     def send_data(self, id: int, data: bytes) -> None:
         """Send data when the peer's windows allow."""

@@ -611,14 +611,14 @@ class _Process:
     def _send(self, answer: bytes) -> None:
         connection = self._link.connection
         is_small = len(answer) < _WORTH_JOINING
-        first = grpc.message(answer) if is_small else grpc.prefix(len(answer))
-        if self.started:
-            connection.send_data(self._stream, first)
-        else:
+        first, rest = (grpc.message(answer), b"") if is_small else (grpc.prefix(len(answer)), answer)
+        if not self.started:
             self.started = True
-            connection.begin(self._stream, grpc.HEAD, first)
-        if not is_small:
-            connection.send_data(self._stream, answer)
+            connection.begin(self._stream, grpc.HEAD, first, rest)
+            return
+        connection.send_data(self._stream, first)
+        if rest:
+            connection.send_data(self._stream, rest)
 
 
 class _Unary:

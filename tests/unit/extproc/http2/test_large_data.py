@@ -17,7 +17,7 @@ from mcp_extproc.extproc.http2.connection import (
     StreamEnded,
     StreamReset,
 )
-from tests.unit.extproc.http2.peer import Frame, Peer, data, padded, received
+from tests.unit.extproc.http2.peer import Frame, Peer, body, data, padded, received
 
 LARGEST_FRAME = frames.SMALLEST_MAX_FRAME
 TEXT = bytes(range(251)) * 300
@@ -57,7 +57,9 @@ SENT = st.lists(
 def test_cut_anywhere(sent: list[tuple[int, int, int | None]], cuts: list[int]) -> None:
     peer = Peer()
     assert (peer.open(), peer.open()) == (1, 3)
-    said, expected, at = [], [], 0
+    said: list[bytes] = []
+    expected: list[Event] = []
+    at = 0
     for stream, size, padding in sent:
         payload = TEXT[at % 251 :][:size]
         at += size
@@ -170,3 +172,20 @@ def test_answers_come_in_as_large_frames_as_the_client_takes() -> None:
         peer.connection.send_data(stream, TEXT)
         sizes = [len(frame.payload) for frame in peer.answers()]
         assert sizes == ([len(TEXT)] if largest else [LARGEST_FRAME] * 4 + [len(TEXT) - 4 * LARGEST_FRAME])
+
+
+@pytest.mark.parametrize(("window", "largest"), [(1 << 20, 1 << 20), (1 << 20, LARGEST_FRAME), (50_000, 1 << 20)])
+def test_an_answer_that_begins_is_whole_whatever_the_client_takes_at_once(window: int, largest: int) -> None:
+    peer = Peer(settings={frames.INITIAL_WINDOW_SIZE: window, frames.MAX_FRAME_SIZE: largest})
+    peer.send(frames.window_update(0, 1 << 20))
+    stream = peer.open()
+    peer.connection.begin(stream, b"\x88", b"prefix", TEXT)
+    answers = peer.answers()
+    assert len(body(answers, stream)) == min(len(TEXT) + 6, window)
+    peer.send(frames.window_update(stream, 1 << 20))
+    answers += peer.answers()
+    assert [frame.kind for frame in answers[:2]] == [frames.HEADERS, frames.DATA]
+    assert body(answers, stream) == b"prefix" + TEXT
+    if window == largest:
+        assert len(answers) == 2
+    assert max(len(frame.payload) for frame in answers) <= largest
