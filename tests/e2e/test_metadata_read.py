@@ -55,6 +55,8 @@ NO_REQUEST = {
     "consent",
     # With pass-through alone, whose filter is another one and always writes all.
     "passthrough_reason", "is_exceeding_limit", "http_method",
+    # Where there is an access log, for its format alone.
+    "ordinary",
 }  # fmt: skip
 """What no policy can judge a request by."""
 
