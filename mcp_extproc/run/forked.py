@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
+
+from mcp_extproc.processes import ending_with_parent
 
 T = TypeVar("T")
 
@@ -24,13 +27,16 @@ def in_a_fork(work: Callable[[], T], kind: type[T]) -> T | None:
         ``None`` where it raised, or there can be no other process: whoever needs the result does it here, and sees why.
     """
     reads, writes = os.pipe()
+    ends_with_us = ending_with_parent(os.getpid(), signal.SIGKILL)
     with os.fdopen(reads, "rb") as pipe:
         try:
-            pid = os.fork()
+            pid = fork()
         except OSError:
             os.close(writes)
             return None
         if pid == 0:
+            os.close(reads)  # else nobody would hang up
+            ends_with_us()
             _tell(work, writes)
         os.close(writes)
         told = pipe.read()
@@ -38,6 +44,15 @@ def in_a_fork(work: Callable[[], T], kind: type[T]) -> T | None:
     if status:
         return None
     return msgspec.msgpack.decode(told, type=kind)
+
+
+def fork() -> int:
+    """As :func:`os.fork`, but Ctrl-C waits meanwhile: an exception in what others run around a fork, as logging does, is lost."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return os.fork()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _tell(work: Callable[[], object], pipe: int) -> None:

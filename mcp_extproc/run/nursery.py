@@ -26,6 +26,7 @@ import msgspec
 
 from mcp_extproc.config import Loaded, without_programs
 from mcp_extproc.processes import WAITED, adopt_orphans, be_named
+from mcp_extproc.run.forked import fork
 from mcp_extproc.run.process import (
     PYTHON,
     START_SECONDS,
@@ -226,7 +227,7 @@ class Forked:
         supervisor = os.getpid()
         _flush()
         gc.freeze()  # memory is shared until somebody writes to it, as the garbage collector does to all that it looks at
-        self._pid = os.fork()
+        self._pid = fork()
         if self._pid == 0:
             ours.close()
             try:

@@ -374,14 +374,18 @@ async def test_a_terminal_that_nobody_reads_keeps_nothing_waiting(tmp_path: Path
             await process.wait()
 
 
-@pytest.mark.parametrize("wait_for", ["first child", "envoy"])
+@pytest.mark.parametrize("wait_for", ["first child", "second child", "envoy"])
 async def test_ctrl_c_during_the_start(tmp_path: Path, alpha: ScriptedServer, wait_for: str) -> None:
-    """At any moment, also while Envoy is asked for its version."""
+    """At any moment, also while Envoy is asked for its version, and while its configuration is rendered."""
     file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
     async with running(file, "--port", "0", "--json") as process:
         least = 1 if wait_for == "first child" else 2
         children = await eventually(
-            lambda: children_of(process.pid), f"{least} children", until=lambda children: len(children) >= least
+            lambda: children_of(process.pid),
+            f"{least} children",
+            until=lambda children: (
+                len(children) >= least and (wait_for != "envoy" or "envoy" in map(name_of, children))
+            ),
         )
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(PATIENCE):
