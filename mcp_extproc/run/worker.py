@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import uvloop
 
@@ -34,7 +34,7 @@ from mcp_extproc.run.resident import give_back
 from mcp_extproc.run.session_secret import session_secret
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.counters import Counters
-from mcp_extproc.telemetry.observer import UNOBSERVED
+from mcp_extproc.telemetry.observer import UNOBSERVED, Observer
 from mcp_extproc.upstreams.batch_client import BatchClient
 from mcp_extproc.upstreams.client import UpstreamClient
 from mcp_extproc.upstreams.expiry import Expiry
@@ -103,41 +103,21 @@ async def worker(
         OSError: ``options.listen`` can't be used.
         TlsError: the files of ``options.tls`` can't be used.
     """
-    counters, limits, turns = Counters(), config.limits, Turns()
+    counters = Counters()
     accumulator = None if options.collector is None else _accumulator()
     observer = accumulator or UNOBSERVED
-    memory = SessionMemory()
-    gateway = Gateway(config, secret, memory)
-    entries = gateway.servers
+    gateway = Gateway(config, secret, SessionMemory())
     tls = Certificates(options.tls) if options.tls is not None else None
-    secret_files = SecretFiles(entries.values(), gateway.renew)
+    secret_files = SecretFiles(gateway.servers.values(), gateway.renew)
     secret_files.read()
     async with AsyncExitStack() as stack:
         secret_files.start()
         stack.push_async_callback(secret_files.close)
-        client = await stack.enter_async_context(
-            UpstreamClient(options.upstreams, config.limits, turns, gateway.tokens, observer)
-        )
-        batches = await stack.enter_async_context(BatchClient(options.batches, config.limits, turns))
-        legs = LegRunner(client, batches, entries, memory, config.limits, observer)
-        stack.push_async_callback(legs.close)
-        expiry = Expiry(legs, memory, time.time, config.session.ttl, observer)
-        expiry.start()
-        stack.push_async_callback(expiry.close)
-        unread_timeout = config.listen.limits.unread_timeout
-        services = StreamServices(
-            client, legs, entries, memory, gateway.identifiers, time.time,
-            Unread(limits.unread_bytes, limits.stream_bytes, unread_timeout, time.monotonic),
-            OpenStreams(limits.streams, limits.session_streams),
-            turns,
-            limits.json_members,
-            legs.held,
-        )  # fmt: skip
-        streams = Streams(services)
-        handover = Handover(_directory_of(options.listen), gateway.identifiers)
-        vetted = VettedCalls(batches, memory, legs.held, services.unread, limits.response_bytes, handover)
+        upstreams = await _upstreams(stack, gateway, options, observer)
         recorder = Recorder(config, secret, observer=observer) if config.collects else None
-        processor = Processor(gateway, legs, streams, vetted, counters, time.time, recorder)
+        processor = Processor(
+            gateway, upstreams.legs, upstreams.streams, upstreams.vetted, counters, time.time, recorder
+        )
         server = transport(options.transport)(processor, options.listen, config.limits.request_bytes, tls)
         if isinstance(options.listen, UnixAddress):
             await unix_sockets.require_free(Path(options.listen.path))
@@ -145,12 +125,43 @@ async def worker(
         with unix_sockets.only_for_us():
             await server.start()
             if config.vetting:
-                handover.start()
-                stack.callback(handover.close)
+                upstreams.handover.start()
+                stack.callback(upstreams.handover.close)
         if accumulator is not None and options.collector is not None:
-            stack.push_async_callback(_reporter(options.collector, accumulator, services.open, gateway).close)
-        stack.push_async_callback(_drain, server, streams, vetted, options.drain_seconds, hurry)
+            stack.push_async_callback(_reporter(options.collector, accumulator, upstreams.open, gateway).close)
+        stack.push_async_callback(_drain, server, upstreams.streams, upstreams.vetted, options.drain_seconds, hurry)
         yield counters
+
+
+class _Upstreams(NamedTuple):
+    """The side of a worker that asks servers."""
+
+    legs: LegRunner
+    streams: Streams
+    vetted: VettedCalls
+    handover: Handover
+    open: OpenStreams
+
+
+async def _upstreams(stack: AsyncExitStack, gateway: Gateway, options: WorkerOptions, observer: Observer) -> _Upstreams:
+    """That side, which ends with the stack. Streams and vetted calls end before, in :func:`_drain`."""
+    config, entries, memory = gateway.config, gateway.servers, gateway.memory
+    limits, turns = config.limits, Turns()
+    client = await stack.enter_async_context(UpstreamClient(options.upstreams, limits, turns, gateway.tokens, observer))
+    batches = await stack.enter_async_context(BatchClient(options.batches, limits, turns))
+    legs = LegRunner(client, batches, entries, memory, limits, observer)
+    stack.push_async_callback(legs.close)
+    expiry = Expiry(legs, memory, time.time, config.session.ttl, observer)
+    expiry.start()
+    stack.push_async_callback(expiry.close)
+    unread = Unread(limits.unread_bytes, limits.stream_bytes, config.listen.limits.unread_timeout, time.monotonic)
+    opened = OpenStreams(limits.streams, limits.session_streams)
+    streams = Streams(StreamServices(
+        client, legs, entries, memory, gateway.identifiers, time.time, unread, opened, turns, limits.json_members, legs.held,
+    ))  # fmt: skip
+    handover = Handover(_directory_of(options.listen), gateway.identifiers)
+    vetted = VettedCalls(batches, memory, legs.held, unread, limits.response_bytes, handover)
+    return _Upstreams(legs, streams, vetted, handover, opened)
 
 
 def _accumulator() -> Accumulator:
