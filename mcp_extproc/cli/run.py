@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -100,13 +100,8 @@ def run(
 
     if sum((file is not None, mcp_config is not None, mcp_json is not None, bool(agents), every)) > 1:
         raise click.UsageError("give one of FILE, --mcp-config, --mcp-json, --from and --all")
-    if mcp_json is not None:
-        source: Source = EnvoysSource(TextSource(mcp_json, "mcp-json", os.environ, strict=strict))
-    elif (path := file or mcp_config) is not None:
-        source = EnvoysSource(FileSource(path, os.environ, strict=strict, resolve=resolve))
-    else:
-        source = of_agents(agents, every=every, strict=strict, as_json=as_json)
-    source = StatusSource(OwnListenersSource(source))
+    chosen = _chosen(file or mcp_config, mcp_json, agents, every=every, strict=strict, resolve=resolve, as_json=as_json)
+    source = StatusSource(OwnListenersSource(chosen))
     served = served_from(source, port)
     served.require_servers()
     try:
@@ -134,6 +129,24 @@ def run(
         sys.exit(1)
     except KeyboardInterrupt:  # before the signal handlers are set: as after it
         sys.exit(0)
+
+
+def _chosen(
+    file: Path | None,
+    text: str | None,
+    agents: Collection[str],
+    *,
+    every: bool,
+    strict: bool,
+    resolve: Mapping[str, str],
+    as_json: bool,
+) -> Source:
+    """What is to be served: a file, a text, or what agents on this machine have."""
+    if text is not None:
+        return EnvoysSource(TextSource(text, "mcp-json", os.environ, strict=strict))
+    if file is not None:
+        return EnvoysSource(FileSource(file, os.environ, strict=strict, resolve=resolve))
+    return of_agents(agents, every=every, strict=strict, as_json=as_json)
 
 
 def _checked(served: Loaded, envoy: str) -> bool:

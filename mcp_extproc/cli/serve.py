@@ -117,25 +117,44 @@ def serve(
     served = served_from(source, port)
     if envoy_config is not None:
         served.require_servers()
-    layout = layout_in(workers or 1, directory=directory or envoy_config)
+    default = layout_in(workers or 1, directory=directory or envoy_config)
     layout = replace(
-        layout,
-        extproc=listen or layout.extproc,
-        upstreams=upstreams or layout.upstreams,
-        repair=repair or layout.repair,
-        batches=batches or layout.batches,
+        default,
+        extproc=listen or default.extproc,
+        upstreams=upstreams or default.upstreams,
+        repair=repair or default.repair,
+        batches=batches or default.batches,
         bridge_elsewhere=bridge,
-        collector=collector or layout.collector,
+        collector=collector or default.collector,
     )
     tls = _tls_files(layout.extproc, tls_certificate, tls_key, tls_client_ca)
     if served.config.collects:
         warn_of_collector(layout.collector, is_verified=tls is not None and tls.client_ca is not None)
-    bridged = [server for server in served.config.servers.values() if server.is_bridged]
-    needs_others = served.config.collects or any(server.command is None or bridge is None for server in bridged)
-    if workers is None and envoy_config is None and len(layout.extproc) == 1 and not needs_others:
+    is_alone = workers is None and envoy_config is None and len(layout.extproc) == 1
+    if is_alone and not _needs_others(served.config, bridge):
         where = layout.extproc[0]
         _work(served.config, where, layout.upstreams, layout.batches, transport, tls, drain_seconds)
-        return
+    else:
+        _supervise(source, served, layout, transport, tls, envoy_config, port, drain_seconds)
+
+
+def _needs_others(config: GatewayConfig, bridge: Address | None) -> bool:
+    """Whether a worker needs a process besides: a collector, or a bridge that is not elsewhere already."""
+    bridged = [server for server in config.servers.values() if server.is_bridged]
+    return config.collects or any(server.command is None or bridge is None for server in bridged)
+
+
+def _supervise(
+    source: Source,
+    served: Loaded,
+    layout: Layout,
+    transport: str,
+    tls: TlsFiles | None,
+    envoy_config: Path | None,
+    port: int | None,
+    drain_seconds: float | None,
+) -> None:
+    """Serve with other processes, of which this one is the supervisor. Blocks."""
     from mcp_extproc.run.process import LEAVING_SECONDS, StartError
 
     config_directory = made(envoy_config) if envoy_config is not None else None
