@@ -89,21 +89,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_begun",
-        "_body",
-        "_brings_response",
-        "_decided",
-        "_detail",
-        "_endpoint",
-        "_has_body",
-        "_head",
-        "_is_over",
-        "_processor",
-        "_proof",
-        "_repairing",
-        "_response",
-        "_told_visit",
-        "_visit",
+        "_begun", "_body", "_brings_response", "_decided", "_detail", "_endpoint", "_has_body", "_head", "_is_over",
+        "_processor", "_proof", "_repairing", "_response", "_told_visit", "_visit",
     )  # fmt: skip
 
     def __init__(self, processor: Shared, detail: Detail, visit: Visit = Visit.ONLY, endpoint: str | None = "") -> None:

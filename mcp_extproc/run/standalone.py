@@ -45,8 +45,8 @@ from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.collector.spec import CollectorSpec
 
-DRAIN_SECONDS = 5.0
-"""Seconds for running calls when the gateway stops."""
+STOP_SECONDS = 5.0
+"""For running calls to finish when the gateway stops. What a worker does when it ends is :data:`.process.DRAIN_SECONDS`."""
 
 SHOW_SECONDS = 1.0
 """For the last of what Envoy wrote to be shown, once it has ended."""
@@ -358,7 +358,7 @@ class StandaloneGateway:
         """Reject new connections and let running calls finish, for a limited time."""
         if await self.admin("POST", "/drain_listeners?graceful&skip_exit") is None:
             return
-        deadline = time.monotonic() + DRAIN_SECONDS
+        deadline = time.monotonic() + STOP_SECONDS
         while time.monotonic() < deadline:
             if not await self.stat(f"http.{LISTENER}.downstream_rq_active"):
                 break

@@ -88,7 +88,7 @@ async def test_a_second_sigterm_ends_it(start: StartGateway) -> None:
 
 async def test_the_oldest_of_many_is_ended(start: StartGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of each worker may leave at the same time; and none survives the gateway."""
-    monkeypatch.setattr(standalone, "DRAIN_SECONDS", 0.0)
+    monkeypatch.setattr(standalone, "STOP_SECONDS", 0.0)
     async with AsyncExitStack() as calls:
         async with two(start, workers=1) as (alpha, _, gateway):
             workers, streams = [], []
