@@ -372,12 +372,12 @@ def _list(*known: str, instead: str) -> _Reader:
     return read
 
 
-def _number(low: float, high: float, *, instead: str, kind: Callable[[str], float] = float) -> _Reader:
+def _number(low: float, high: float, *, instead: str, read_as: Callable[[str], float] = float) -> _Reader:
     """A number ("Numeric")."""
 
     def read(value: str) -> _Read:
         try:
-            number = kind(value) if value.isascii() else math.nan
+            number = read_as(value) if value.isascii() else math.nan
         except ValueError:
             number = math.nan
         if low <= number <= high:
@@ -418,7 +418,7 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "OTEL_TRACES_SAMPLER": _word(*_SAMPLERS, instead="parentbased_traceidratio is taken"),
     "OTEL_TRACES_SAMPLER_ARG": _number(0, 1, instead="1 is taken"),
     "OTEL_METRICS_EXPORTER": _list("otlp", "prometheus", "none", instead="it is as if it were not set"),
-    "OTEL_EXPORTER_PROMETHEUS_PORT": _number(1, 65535, kind=int, instead="9464 is taken"),
+    "OTEL_EXPORTER_PROMETHEUS_PORT": _number(1, 65535, read_as=int, instead="9464 is taken"),
     "OTEL_EXPORTER_OTLP_PROTOCOL": _word("grpc", "http/protobuf", instead=_OWN_PROTOCOL),
 } | {
     f"OTEL_EXPORTER_OTLP_{signal.name}_PROTOCOL": _word("grpc", "http/protobuf", instead=_OWN_PROTOCOL)

@@ -15,13 +15,13 @@ from mcp_extproc.processes import ending_with_parent
 T = TypeVar("T")
 
 
-def in_a_fork(work: Callable[[], T], kind: type[T]) -> T | None:
+def in_a_fork(work: Callable[[], T], result: type[T]) -> T | None:
     """What ``work`` returns: what it has imported and kept is gone with the process that did it. For a process without threads
     and without an event loop.
 
     Args:
         work: it is done with whatever is in memory here.
-        kind: of its result, as msgspec knows it.
+        result: its type, as msgspec knows it.
 
     Returns:
         ``None`` where it raised, or there can be no other process: whoever needs the result does it here, and sees why.
@@ -43,7 +43,7 @@ def in_a_fork(work: Callable[[], T], kind: type[T]) -> T | None:
     _, status = os.waitpid(pid, 0)
     if status:
         return None
-    return msgspec.msgpack.decode(told, type=kind)
+    return msgspec.msgpack.decode(told, type=result)
 
 
 def fork() -> int:

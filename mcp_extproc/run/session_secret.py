@@ -21,7 +21,7 @@ def configured_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str 
 
 
 def session_secret(config: GatewayConfig, environ: Mapping[str, str]) -> str:
-    """The configured secret, or the one that ``run`` generated for its workers, or a random one with a warning."""
+    """The same, or else a random one, with a warning."""
     if (secret := configured_secret(config, environ)) is not None:
         return secret
     log.event(_LOG, logging.WARNING, "random_session_secret", {

@@ -108,7 +108,6 @@ def _log(config: GatewayConfig, fields: Mapping[str, str], which: AccessLogFilte
 
 # -- Ordinary calls -------------------------------------------------------------------------------------------------------
 
-
 _NOTHING = "%REQ(:METHOD):0%"
 """Of no length. A field of several commands is a text, for which Envoy 1.40 looks facts up (1,700 instructions). As one
 alone may be a number, or not be there, it copies all metadata (11,000 for each)."""

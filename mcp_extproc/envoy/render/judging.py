@@ -31,19 +31,19 @@ _DISCREET: Final = frozenset({
 })  # fmt: skip
 """Further filters that look at no metadata but what their configuration names."""
 
-_KEEP_PATH: Final = frozenset({
-    "cors.v3.Cors", "csrf.v3.CsrfPolicy", "fault.v3.HTTPFault", "local_ratelimit.v3.LocalRateLimit",
-    "ratelimit.v3.RateLimit", "rate_limit_quota.v3.RateLimitQuotaFilterConfig", "rbac.v3.RBAC",
-})  # fmt: skip
-"""Of these, those that write nothing into a request whose name somebody else chooses, and so add no query to its path."""
-
 _OPTIONS: Final = frozenset({
     # ext_authz
     "with_request_body", "withRequestBody",
     # Envoy would add the query to the server's path.
     "query_parameter_mutations", "queryParameterMutations",
 })  # fmt: skip
-"""Fields with which even those need two visits, on a route too."""
+"""Fields with which even those of :data:`_BLIND` need two visits, on a route too."""
+
+_KEEP_PATH: Final = frozenset({
+    "cors.v3.Cors", "csrf.v3.CsrfPolicy", "fault.v3.HTTPFault", "local_ratelimit.v3.LocalRateLimit",
+    "ratelimit.v3.RateLimit", "rate_limit_quota.v3.RateLimitQuotaFilterConfig", "rbac.v3.RBAC",
+})  # fmt: skip
+"""Those of :data:`_BLIND` that write nothing into a request whose name somebody else chooses, and so no query to its path."""
 
 
 class Judging(enum.Enum):
