@@ -47,7 +47,7 @@ def in_a_fork(work: Callable[[], T], result: type[T]) -> T | None:
 
 
 def fork() -> int:
-    """As :func:`os.fork`, but Ctrl-C waits meanwhile: an exception in what others run around a fork, as logging does, is lost."""
+    """As :func:`os.fork`, but Ctrl-C waits meanwhile: an exception in what runs around a fork, as logging has it, is lost."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return os.fork()
