@@ -35,9 +35,12 @@ def in_a_fork(work: Callable[[], T], result: type[T]) -> T | None:
             os.close(writes)
             return None
         if pid == 0:
-            os.close(reads)  # else nobody would hang up
-            ends_with_us()
-            _tell(work, writes)
+            try:
+                os.close(reads)  # else nobody would hang up
+                ends_with_us()
+                _tell(work, writes)
+            finally:
+                os._exit(1)
         os.close(writes)
         told = pipe.read()
     _, status = os.waitpid(pid, 0)
@@ -47,20 +50,20 @@ def in_a_fork(work: Callable[[], T], result: type[T]) -> T | None:
 
 
 def fork() -> int:
-    """As :func:`os.fork`, but Ctrl-C waits meanwhile: an exception in what runs around a fork, as logging has it, is lost."""
+    """As :func:`os.fork`, but Ctrl-C waits meanwhile: an exception in what runs around a fork, as logging has it, is lost. In
+    the child it waits until that lets it in, as the child is to do nothing of what its parent would do then."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    pid = -1
     try:
-        return os.fork()
+        pid = os.fork()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if pid != 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid
 
 
 def _tell(work: Callable[[], object], pipe: int) -> None:
-    code = 1
-    try:
-        with suppress(Exception):
-            with os.fdopen(pipe, "wb") as file:
-                file.write(msgspec.msgpack.encode(work()))
-            code = 0
-    finally:
-        os._exit(code)
+    with suppress(Exception):
+        with os.fdopen(pipe, "wb") as file:
+            file.write(msgspec.msgpack.encode(work()))
+        os._exit(0)

@@ -234,9 +234,12 @@ class Forked:
                 preparing(supervisor)()
                 os.setsid()
                 _without_input()
+                signal.pthread_sigmask(
+                    signal.SIG_UNBLOCK, {signal.SIGINT}
+                )  # which nobody sends from a terminal any more
                 _without_others(theirs.fileno())
                 serve(theirs, prepare(), supervisor)
-            except BaseException:  # noqa: BLE001 - as at the end of a program
+            except Exception:  # noqa: BLE001 - as at the end of a program
                 traceback.print_exc()
             finally:
                 os._exit(1)
