@@ -5,15 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import orjson
 from rich.console import Console
 
 from bench import goals, rules, where
-from bench.blocks import place
+from bench.blocks import Block, place
 from bench.crowds import CrowdOutcome, CrowdPlan, gather
 from bench.errors import BenchError
 from bench.machine import Watch, code
@@ -220,59 +223,119 @@ def main(
     console.print(
         f"{about['envoy']}; {about['cpu']}, {about['cores']} cores, load {about['load']:.2f}", highlight=False
     )
-    out = Console()
-    out = out if out.is_terminal else Console(width=220)
-    of_loads = Console(quiet=True) if only_goals else out
     slices = sum(plan.slices for plan in planned.values())
     least = sum(plan.slices * (plan.seconds + _OVERHEAD) + plan.rounds * plan.settle for plan in planned.values())
     console.print(f"{slices} slices, at least {least:.0f} s", highlight=False)
-    results: dict[str, Any] = {"about": about}
-    outcomes: dict[str, Outcome] = {}
-    crowds: CrowdOutcome | None = None
-    held: list[StreamOutcome] = []
-    starts: list[Start] = []
-    ruled: RulesCost | None = None
-    costs: list[where.Costs] = []
-    seldom = max(1, rounds // _SELDOM)
+    work = _Work(
+        planned,
+        sections,
+        seconds,
+        rounds,
+        restarts,
+        CrowdPlan(stdio_sessions, stdio_rounds, seconds * _LONG),
+        StreamPlan(streams, stream_rounds, idle_seconds, transports[0]),
+        stream_gateways,
+    )
+    out = Console()
+    out = out if out.is_terminal else Console(width=220)
     try:
-        for name, plan in planned.items():
-            outcomes[name] = outcome = joined(plan, [_run(part, binary, console) for part in plan.parts(restarts + 1)])
-            print_report(of_loads, outcome)
-            results[name] = as_json(outcome)
-            if name in MEMORY_SECTIONS and outcome.memory:
-                print_memory(of_loads, outcome)
-        if "where" in sections:
-            results["where"] = costs = _costs(rounds, seconds, binary, console)
-            out.print(where.table(costs), markup=False, highlight=False)
-        if "stdio-sessions" in sections:
-            crowds = _gather(CrowdPlan(stdio_sessions, stdio_rounds, seconds * _LONG), binary, console)
-            print_crowds(out, crowds)
-            results["stdio-sessions"] = crowds_as_json(crowds)
-        if "streams" in sections:
-            one = StreamPlan(streams, stream_rounds, idle_seconds, transports[0])
-            held = [_hold(one, binary, console) for _ in range(stream_gateways)]
-            print_streams(of_loads, held)
-            results["streams"] = held
-        if "start" in sections:
-            with tempfile.TemporaryDirectory(prefix="mcp-bench-") as directory:
-                results["start"] = starts = measure(seldom, Path(directory), binary)
-            of_loads.print(table(starts), markup=False, highlight=False)
-        if "rules" in sections:
-            results["rules"] = ruled = rules.measure(seldom)
-            of_loads.print(rules.table(ruled), markup=False, highlight=False)
-        if reached := goals.rows(outcomes, held, starts, ruled):
-            results["goals"] = [dict(zip(goals.HEADINGS, row, strict=True)) for row in reached]
-            out.print(goals.table(reached), markup=False, highlight=False)
+        found = _measured(work, binary, console, out, Console(quiet=True) if only_goals else out)
         about |= watch.about()
-        measured = [] if only_goals else [*tables(outcomes, crowds, held, starts, ruled, costs)]
+        loads = [] if only_goals else [*found.tables()]
         if page is not None:
-            page.write_text(written(page.read_text(), about, measured, reached))
+            page.write_text(written(page.read_text(), about, loads, found.reached))
     except BenchError as error:
         raise click.ClickException(str(error)) from None
     if json_file is not None:
-        json_file.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2) + b"\n")
+        json_file.write_bytes(as_text({"about": about} | found.json))
     if plot_file is not None:
-        plot_file.write_text(draw(panels(measured if page is None else on(page.read_text()))))
+        plot_file.write_text(draw(panels(loads if page is None else on(page.read_text()))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What to measure.
+
+    Attributes:
+        planned: of loads, by section.
+        sections: all of them.
+        seconds, rounds, restarts: as in the options.
+        crowd: of stdio servers.
+        stream: of open streams.
+        stream_gateways: in how many gateways, one after the other.
+    """
+
+    planned: Mapping[str, Plan]
+    sections: tuple[str, ...]
+    seconds: float
+    rounds: int
+    restarts: int
+    crowd: CrowdPlan
+    stream: StreamPlan
+    stream_gateways: int
+
+
+@dataclass(slots=True)
+class _Measured:
+    """What was measured, of each section that was asked for."""
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    costs: list[where.Costs] = field(default_factory=list)
+    crowds: CrowdOutcome | None = None
+    held: list[StreamOutcome] = field(default_factory=list)
+    starts: list[Start] = field(default_factory=list)
+    ruled: RulesCost | None = None
+    reached: Sequence[Sequence[str]] = ()
+    """Of goals."""
+    json: dict[str, Any] = field(default_factory=dict)
+    """All of it, by section."""
+
+    def tables(self) -> Iterator[Block]:
+        """Of all but the goals."""
+        return tables(self.outcomes, self.crowds, self.held, self.starts, self.ruled, self.costs)
+
+
+def _measured(work: _Work, envoy: Path, console: Console, out: Console, of_loads: Console) -> _Measured:
+    """Measures one section after the other, and prints each as soon as it is there.
+
+    Raises:
+        BenchError: a response was wrong, or a stream broke or leaked.
+    """
+    found, sections, seldom = _Measured(), work.sections, max(1, work.rounds // _SELDOM)
+    for name, plan in work.planned.items():
+        parts = [_run(part, envoy, console) for part in plan.parts(work.restarts + 1)]
+        found.outcomes[name] = outcome = joined(plan, parts)
+        print_report(of_loads, outcome)
+        found.json[name] = as_json(outcome)
+        if name in MEMORY_SECTIONS and outcome.memory:
+            print_memory(of_loads, outcome)
+    if "where" in sections:
+        found.json["where"] = found.costs = _costs(work.rounds, work.seconds, envoy, console)
+        out.print(where.table(found.costs), markup=False, highlight=False)
+    if "stdio-sessions" in sections:
+        found.crowds = _gather(work.crowd, envoy, console)
+        print_crowds(out, found.crowds)
+        found.json["stdio-sessions"] = crowds_as_json(found.crowds)
+    if "streams" in sections:
+        found.json["streams"] = found.held = [_hold(work.stream, envoy, console) for _ in range(work.stream_gateways)]
+        print_streams(of_loads, found.held)
+    if "start" in sections:
+        with tempfile.TemporaryDirectory(prefix="mcp-bench-") as directory:
+            found.json["start"] = found.starts = measure(seldom, Path(directory), envoy)
+        of_loads.print(table(found.starts), markup=False, highlight=False)
+    if "rules" in sections:
+        found.json["rules"] = found.ruled = rules.measure(seldom)
+        of_loads.print(rules.table(found.ruled), markup=False, highlight=False)
+    found.reached = goals.rows(found.outcomes, found.held, found.starts, found.ruled)
+    if found.reached:
+        found.json["goals"] = [dict(zip(goals.HEADINGS, row, strict=True)) for row in found.reached]
+        out.print(goals.table(found.reached), markup=False, highlight=False)
+    return found
+
+
+def as_text(results: Mapping[str, Any]) -> bytes:
+    """All figures as JSON, by section."""
+    return orjson.dumps(results, default=msgspec.to_builtins, option=orjson.OPT_INDENT_2) + b"\n"
 
 
 def _check_page(page: Path) -> None:

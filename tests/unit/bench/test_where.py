@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
+from bench.__main__ import as_text
 from bench.steps import Steps
 from bench.where import HEADINGS, Costs, table
 
@@ -29,3 +31,9 @@ def test_a_column_for_each_kind_of_call() -> None:
     heading, _, first, *_ = table([COSTS] * 3).splitlines()
     assert heading == f"| {' | '.join(HEADINGS)} |"
     assert first == "| Envoy, forwarding | 60 | 60 | 60 |"
+
+
+def test_all_of_it_is_in_the_file_of_figures() -> None:
+    [found] = orjson.loads(as_text({"where": [COSTS]}))["where"]
+    assert found["worker"] == 140
+    assert found["steps"]["relaying"] == 4e-6
