@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
+from typing import Final
 
 from mcp_extproc.contract import MAX_MESSAGE_TIMEOUT, RESPONSE_HEADERS, SERVER_FAILED
 from mcp_extproc.extproc import _pb as pb
@@ -36,6 +37,10 @@ _AT_ONCE_BYTES = 16 * 1024
 _MARGIN = 5.0
 """Seconds that Envoy waits for a worker beyond the time that the server has: its end is the server's failure."""
 
+# Members of an enumeration are found, and named, by functions of its class.
+_EVENTS: Final = Reading.EVENTS
+_COUNTED: Final = {reading: reading.name.lower() for reading in Reading}
+
 _LOG = log.logger("extproc")
 
 
@@ -51,8 +56,10 @@ class ResponseExchange:
     def __init__(self, processor: Shared, awaited: Awaited | None = None) -> None:
         self._processor = processor
         self._awaited = awaited
-        self._has_head = False
+        self._head: ResponseHead | None = None
         self._response: CallResponse | None = None
+        """Reads it. ``None`` as long as nothing but the head of a stream was seen, too: mostly the piece behind that needs no
+        reader."""
         self._held: Part | None = None
         self._id = None if awaited is None else awaited.expected.id
         self._undoing: Effects = ()
@@ -103,11 +110,16 @@ class ResponseExchange:
                 return [messages.NOTHING_MORE]
             if (piece := messages.piece_of_response(raw)) is not None:
                 return self._on_body(*piece, self._response)
+        elif self._keeps_back:
+            return self._on_first_piece(raw)
         if self._awaited is not None and (known := self._processor.known_responses.get(raw)) is not None:
             return self._on_head(known, self._awaited)
+        return self._receive(raw)
+
+    def _receive(self, raw: bytes) -> Answers | Owed:
         message = messages.read(raw)
         match message.WhichOneof("request"):
-            case "response_headers" if not self._has_head:
+            case "response_headers" if self._head is None:
                 return self._on_new_head(raw, message)
             case "response_body" if self._response is not None:
                 part = message.response_body
@@ -167,25 +179,23 @@ class ResponseExchange:
         return self._on_head(head, self._awaited)
 
     def _on_head(self, head: ResponseHead, awaited: Awaited) -> list[bytes] | Owed:
-        self._has_head = True
+        self._head = head
         expected, self._undoing = awaited.expected, awaited.undoing
         if head.status != "200" or not head.has_body:
             self._undo()
         if (missing := expected.without_body(head)) is not None:
             return self._on_no_body(missing, head, expected.server)
         reading = expected.reading(head.status, head.content_type)
-        self._processor.counters.add("mcp.response", reading=reading.name.lower())
+        self._processor.counters.add("mcp.response", reading=_COUNTED[reading])
+        if reading is _EVENTS:
+            self._keeps_back = True
+            return self._head_alone
         if reading is Reading.PASS:
             self.is_over = True
             answer = messages.GO_ON["response_headers"]
         else:
-            self._response = CallResponse(expected, reading, head.content_encoding)
-            holder = awaited.context.principal or expected.relay.view.key
-            self._held = self._processor.upstreams.held.holding(holder).part()
+            self._read(reading)
             answer = messages.READ_RESPONSE_BODY
-            if reading is Reading.EVENTS:
-                self._keeps_back = True
-                return self._head_alone
             if (patience := self._patience_with(expected.server)) is not None:
                 self._patience = patience
                 return [messages.more_time(patience)]
@@ -198,8 +208,43 @@ class ResponseExchange:
         wait for it: it waits for nothing but what has come already."""
         if not self._keeps_back:
             return []
+        if self._response is None:
+            self._read(_EVENTS)
         self._keeps_back, self.decided = False, True
         return [messages.READ_RESPONSE_BODY]
+
+    def _read(self, reading: Reading) -> CallResponse:
+        """From here on the response has a reader."""
+        assert self._awaited is not None
+        assert self._head is not None
+        expected = self._awaited.expected
+        holder = self._awaited.context.principal or expected.relay.view.key
+        self._held = self._processor.upstreams.held.holding(holder).part()
+        self._response = CallResponse(expected, reading, self._head.content_encoding)
+        return self._response
+
+    def _on_first_piece(self, raw: bytes) -> Answers | Owed:
+        """What comes in one read with the head of a stream."""
+        piece = messages.piece_of_response(raw)
+        if piece is not None and (down := self._usual_answer(piece[0])) is not None:
+            self._is_answered = self._has_begun = True
+            return [self._instead_of_stream(down, outcome_of(down, is_stream=True))]
+        response = self._read(_EVENTS)
+        return self._receive(raw) if piece is None else self._on_body(*piece, response)
+
+    def _usual_answer(self, piece: bytes) -> bytes | None:
+        """What the client gets for a whole stream that needs no reader, as nothing of it has to be held. ``None`` for any
+        other."""
+        assert self._awaited is not None
+        assert self._head is not None
+        if self._head.content_encoding or len(piece) > _AT_ONCE_BYTES:
+            return None
+        return self._awaited.expected.usual_answer(piece)
+
+    def _instead_of_stream(self, down: bytes, facts: Mapping[str, str | int] | None) -> bytes:
+        """All of the response, in answer to its head."""
+        self._keeps_back, self._is_replaced, self.decided = False, True, True
+        return messages.whole_response(down, facts)
 
     def _patience_with(self, name: str) -> float | None:
         server = self._processor.gateway.config.servers.get(name)
@@ -253,8 +298,7 @@ class ResponseExchange:
             return [messages.more_time(self._patience)]
         self._has_begun = True
         if self._keeps_back and response.has_answered:
-            self._keeps_back, self._is_replaced, self.decided = False, True, True
-            return [messages.whole_response(down, facts)]
+            return [self._instead_of_stream(down, facts)]
         return [*self._head_alone(), *self._kept(), messages.response_piece(down, facts)]
 
     def _kept(self) -> list[bytes]:

@@ -112,6 +112,23 @@ class Expected(msgspec.Struct, frozen=True):
             return Reading.EVENTS
         return Reading.WHOLE if kind == transport.JSON and self.reads_json else Reading.PASS
 
+    def usual_answer(self, chunk: bytes) -> bytes | None:
+        """What the client gets for a piece of a stream that is the call's answer and no more, and of which nothing is changed;
+        ``None`` for any other.
+
+        Args:
+            chunk: a piece that begins between two events.
+        """
+        id = self.call.id
+        if id is None or len(chunk) > _SLICE_BYTES or len(chunk) > self.event_bytes or len(chunk) > self.json_members:
+            return None
+        answer = answer_in(chunk, id)
+        if answer is None or id_for_server(id) != id:
+            return None
+        if not self.relay.lets_pass(self.server, self.session, answer.result, self.call):
+            return None
+        return b"data: %b\n\n" % answer.message
+
     def without_body(self, head: ResponseHead) -> bytes | None:
         """What the client gets instead of a response that is an answer by its head and has no body; ``None`` for others."""
         if head.has_body or head.status != "200":
@@ -134,6 +151,7 @@ class CallResponse:
     """
 
     def __init__(self, expected: Expected, reading: Reading, content_encoding: str = "") -> None:
+        self._expected = expected
         self.server = expected.server
         self.session = expected.session
         self._relay = expected.relay
@@ -376,16 +394,10 @@ class CallResponse:
 
     def _pass_usual_answer(self, chunk: bytes, out: Out) -> bool:
         """Pass a piece on that is the call's answer, and of which nothing is changed. Returns whether it was."""
-        id = self.id
-        if id is None or len(chunk) > self._at_once or self._broken or not self._parser.is_between_events:
-            return False
-        answer = answer_in(chunk, id)
-        if answer is None or id_for_server(id) != id:
-            return False
-        if not self._relay.lets_pass(self.server, self.session, answer.result, self._call):
+        if self._broken or not self._parser.is_between_events or (down := self._expected.usual_answer(chunk)) is None:
             return False
         self._parser.pass_over()
-        out.parts.append(b"data: %b\n\n" % answer.message)
+        out.parts.append(down)
         return True
 
     def _is_small(self, event: SseEvent) -> bool:

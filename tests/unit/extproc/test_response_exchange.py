@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from mcp_extproc.extproc import _pb as pb
 from mcp_extproc.extproc import messages
@@ -23,17 +26,21 @@ from tests.unit.gateway.relay.support import Rig as Relays
 from tests.unit.gateway.relay.support import error, notification, request, result
 from tests.unit.gateway.support import NOW, Rig
 
-HEAD = pb.ProcessingRequest(
-    response_headers=pb.HttpHeaders(headers=header_map([(":status", "200"), ("content-type", "text/event-stream")]))
-).SerializeToString()
+
+def head(*more: tuple[str, str]) -> bytes:
+    fields = [(":status", "200"), ("content-type", "text/event-stream"), *more]
+    return pb.ProcessingRequest(response_headers=pb.HttpHeaders(headers=header_map(fields))).SerializeToString()
+
+
+HEAD = head()
 
 PROGRESS = notification("notifications/progress", {"progressToken": 5, "progress": 1})
 
 
-def exchange() -> ResponseExchange:
+def exchange(token: bytes | None = b"5") -> ResponseExchange:
     gateway = Rig().gateway
     shared = Shared(gateway, FakeUpstreams(), FakeStreams(), vetted_calls(gateway), Counters(), lambda: NOW)
-    expected = Relays().response(call=Call("tools/call", b"5"))
+    expected = Relays().response(call=Call("tools/call", token))
     return ResponseExchange(shared, Awaited(expected, (), RequestContext((), "", b"1", {})))
 
 
@@ -61,6 +68,57 @@ def replaced(exchange: ResponseExchange, body: bytes, *, end: bool = False) -> b
     return common.body_mutation.body
 
 
+def whole(head: bytes, token: bytes | None, bodies: list[bytes]) -> list[object]:
+    """All that comes of a response whose pieces are in one read with its head, and what is true then."""
+    reading = exchange(token)
+    owed = reading.receive(head)
+    assert callable(owed)
+    answers = [reading.receive(piece(body, end=body == b"")) for body in bodies]
+    told = [(reading.decided, reading.owes_head), owed(), reading.decided, reading.is_over, reading.fail()]
+    reading.closed()
+    return [answers, told]
+
+
+_bodies = st.lists(
+    st.sampled_from([
+        event(result({})),
+        event(result({"content": [{"type": "text", "text": "é"}], "isError": True})),
+        event(result({"content": [{"type": "resource_link", "uri": "file:///a", "name": "a"}]})),
+        event(result({}, id=2)),
+        event(error(-32000)),
+        event(notification("notifications/message", {"level": "info", "data": 1})),
+        event(request(7, "ping")),
+        event(result({})) * 2,
+        event(result({}))[:-1],
+        event(result({"text": "x" * 20_000})),
+        b": ka\n\n",
+        b"",
+    ]),
+    min_size=1,
+    max_size=3,
+)  # fmt: skip
+
+
+@example(HEAD, None, [event(result({})), event(result({"isError": True})), b""])
+@given(
+    st.sampled_from([HEAD, HEAD, head(("content-encoding", "gzip")), head(("content-encoding", "odd"))]),
+    st.sampled_from([None, None, b"5"]),
+    _bodies,
+)
+def test_without_a_reader_it_is_the_same(head: bytes, token: bytes | None, bodies: list[bytes]) -> None:
+    at_once = whole(head, token, bodies)
+    with patch.object(ResponseExchange, "_usual_answer", lambda *_: None):
+        assert whole(head, token, bodies) == at_once
+
+
+@pytest.mark.parametrize("token", [None, b"5"], ids=["usual", "with progress"])
+def test_a_usual_answer_needs_no_reader(token: bytes | None) -> None:
+    reading = exchange(token)
+    reading.receive(HEAD)
+    with patch.object(responses.CallResponse, "__init__", side_effect=AssertionError("has one")):
+        assert replaced(reading, event(result({}))) == event(result({}))
+
+
 def test_an_answer_that_has_come_with_the_head_is_one_message() -> None:
     reading = exchange()
     owed = reading.receive(HEAD)
@@ -71,9 +129,10 @@ def test_an_answer_that_has_come_with_the_head_is_one_message() -> None:
     assert owed() == []
 
 
-def test_what_comes_behind_it_is_not_answered() -> None:
+@pytest.mark.parametrize("token", [None, b"5"], ids=["usual", "with progress"])
+def test_what_comes_behind_it_is_not_answered(token: bytes | None) -> None:
     """Envoy drops it, and takes an answer that it does not expect for a fault."""
-    reading = exchange()
+    reading = exchange(token)
     reading.receive(HEAD)
     replaced(reading, event(result({})))
     assert received(reading, event(result({"isError": True}, id=2))) == []
@@ -136,13 +195,20 @@ def test_trailers_behind_the_head_are_the_end() -> None:
     assert owed() == []
 
 
-def test_where_reading_breaks_the_client_gets_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("where", "what", "body"),
+    [(responses, "answer_in", event(result({}))), (responses.CallResponse, "feeding", event(PROGRESS))],
+    ids=["the usual", "by a reader"],
+)
+def test_where_reading_breaks_the_client_gets_an_error(
+    monkeypatch: pytest.MonkeyPatch, where: object, what: str, body: bytes
+) -> None:
     reading = exchange()
     owed = reading.receive(HEAD)
     assert callable(owed)
-    monkeypatch.setattr(responses.CallResponse, "feeding", None)
+    monkeypatch.setattr(where, what, None)
     with pytest.raises(TypeError):
-        reading.receive(piece(event(result({}))))
+        reading.receive(piece(body))
     [apology] = reading.fail()
     assert b"-32603" in pb.ProcessingResponse.FromString(apology).immediate_response.body
     assert reading.decided
