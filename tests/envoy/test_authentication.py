@@ -55,6 +55,9 @@ def split(manager: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]
         told |= set(options.pop("forwardingNamespaces", {}).get("untyped", []))
         if item["name"] == "mcp_origin":
             item["typedConfig"]["requestRules"] = item["typedConfig"]["requestRules"][:1]
+    for item in rest["accessLog"]:
+        for field in ("enduser.id", "mcp.principal.issuer"):  # nobody's where nobody is proven
+            item["typedConfig"]["logFormat"]["jsonFormat"].pop(field, None)
     routes = manager["routeConfig"]["virtualHosts"][0]["routes"]
     own = [{**route, "metadata": None} for route in routes if route["name"].startswith("mcp/endpoint")]
     return rest, own, told

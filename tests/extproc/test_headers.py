@@ -282,6 +282,7 @@ class TestMetadata:
             "id": 7,
             "id_json": "7",
             "method": "tools/call",
+            "ordinary": True,
             "params": {"name": "gh__issue_read"},
             "protocol_version": "2025-11-25",
             "server": "github",
