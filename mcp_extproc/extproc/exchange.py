@@ -143,7 +143,7 @@ class Exchange:
                 self._head, _, _, self._visit, self._brings_response, answers = known
                 return answers
         elif self._response is not None:
-            if messages.is_of_response(raw):
+            if raw[:1] in messages.OF_RESPONSE:
                 return self._response.receive(raw)
         elif self._body is None and not self._decided and (body := messages.whole_body(raw)) is not None:
             return self._on_request_body(body)

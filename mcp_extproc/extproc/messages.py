@@ -175,7 +175,7 @@ def _sized(raw: bytes, position: int, tag: int) -> tuple[int, int]:
 _REQUEST_BODY: Final = pb.ProcessingRequest.REQUEST_BODY_FIELD_NUMBER << 3 | 2
 _RESPONSE_BODY: Final = pb.ProcessingRequest.RESPONSE_BODY_FIELD_NUMBER << 3 | 2
 _METADATA_CONTEXT: Final = pb.ProcessingRequest.METADATA_CONTEXT_FIELD_NUMBER << 3 | 2
-_OF_RESPONSE: Final = tuple(
+OF_RESPONSE: Final = frozenset(
     bytes((number << 3 | 2,))
     for number in (
         pb.ProcessingRequest.RESPONSE_HEADERS_FIELD_NUMBER,
@@ -183,6 +183,7 @@ _OF_RESPONSE: Final = tuple(
         pb.ProcessingRequest.RESPONSE_TRAILERS_FIELD_NUMBER,
     )
 )
+"""First byte of a message that is a part of a response: Envoy writes that in front of everything else in it."""
 _BODY: Final = pb.HttpBody.BODY_FIELD_NUMBER << 3 | 2
 _END_OF_STREAM: Final = number_field(2, 1)
 _ENDS_OF_BODY: Final = (b"", _END_OF_STREAM, number_field(2, 0))
@@ -291,11 +292,6 @@ def text_in(metadata: pb.Metadata, namespace: str, key: str) -> str:
 def brings_response(message: pb.ProcessingRequest) -> bool:
     """Whether Envoy will send the response on the stream that this message begins."""
     return message.protocol_config.response_body_mode == pb.ProcessingMode.STREAMED
-
-
-def is_of_response(raw: bytes) -> bool:
-    """Whether a message is a part of a response, which Envoy writes in front of everything else in it."""
-    return raw[:1] in _OF_RESPONSE
 
 
 def route_name(message: pb.ProcessingRequest) -> str:

@@ -53,40 +53,42 @@ class ResponseExchange:
             is in the metadata.
     """
 
+    # Most responses are read in one step, which changes few of these: what is not changed is the class's.
+    _head: ResponseHead | None = None
+    _response: CallResponse | None = None
+    """Reads it. ``None`` as long as nothing but the head of a stream was seen, too: mostly the piece behind that needs no
+    reader."""
+    _held: Part | None = None
+    _undoing: Effects = ()
+    _is_answered = False
+    """Whether the client has its answer, of which the access log was told."""
+    _has_dropped = False
+    """Whether an answer to the server was dropped, of which the log was told."""
+    _has_begun = False
+    """Whether the client may have got a part of the response."""
+    _told_again = 0.0
+    """Unix time in seconds at which the memory is told once more that the request goes on."""
+    _failed = False
+    """Whether an error took the response's place. Envoy may have sent more of it by then."""
+    _kept_back = 0
+    """Pieces that are not answered, as the head is not: a server that breaks off then gets its client an error."""
+    _without_head = 0
+    """Bytes in them."""
+    _patience: float | None = None
+    """Seconds for which Envoy is asked to wait for the answer to the head; ``None`` once there is one."""
+    _keeps_back = False
+    """Whether the answer to the head waits for what else has come with it."""
+    _is_replaced = False
+    """Whether the client has a whole response by the answer to the head: Envoy expects no other, and drops what else the
+    server sends."""
+    decided = False
+    is_over = False
+    """Whether nothing more of the response has to be seen: the rest passes once the stream ends."""
+
     def __init__(self, processor: Shared, awaited: Awaited | None = None) -> None:
         self._processor = processor
         self._awaited = awaited
-        self._head: ResponseHead | None = None
-        self._response: CallResponse | None = None
-        """Reads it. ``None`` as long as nothing but the head of a stream was seen, too: mostly the piece behind that needs no
-        reader."""
-        self._held: Part | None = None
         self._id = None if awaited is None else awaited.expected.id
-        self._undoing: Effects = ()
-        self._is_answered = False
-        """Whether the client has its answer, of which the access log was told."""
-        self._has_dropped = False
-        """Whether an answer to the server was dropped, of which the log was told."""
-        self._has_begun = False
-        """Whether the client may have got a part of the response."""
-        self._told_again = 0.0
-        """Unix time in seconds at which the memory is told once more that the request goes on."""
-        self._failed = False
-        """Whether an error took the response's place. Envoy may have sent more of it by then."""
-        self._kept_back = 0
-        """Pieces that are not answered, as the head is not: a server that breaks off then gets its client an error."""
-        self._without_head = 0
-        """Bytes in them."""
-        self._patience: float | None = None
-        """Seconds for which Envoy is asked to wait for the answer to the head; ``None`` once there is one."""
-        self._keeps_back = False
-        """Whether the answer to the head waits for what else has come with it."""
-        self._is_replaced = False
-        """Whether the client has a whole response by the answer to the head: Envoy expects no other, and drops what else the
-        server sends."""
-        self.decided = False
-        self.is_over = False
-        """Whether nothing more of the response has to be seen: the rest passes once the stream ends."""
 
     @property
     def owes_head(self) -> bool:

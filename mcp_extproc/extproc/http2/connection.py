@@ -305,10 +305,10 @@ class Connection:
             begins, flags, id = _read_start(buffer, position)
             start = position + _HEADER_BYTES
             length, kind = begins >> 8, begins & 0xFF
-            if length > _MAX_FRAME:
-                raise _Broken(frames.FRAME_SIZE_ERROR, "a frame is larger than allowed")
-            if length >= _LARGE_FRAME and kind == _DATA and not self._block_stream:
-                stream = streams.get(id)
+            if length >= _LARGE_FRAME:
+                if length > _MAX_FRAME:
+                    raise _Broken(frames.FRAME_SIZE_ERROR, "a frame is larger than allowed")
+                stream = streams.get(id) if kind == _DATA and not self._block_stream else None
                 if stream is not None and not stream.ended_by_client:
                     before = position
                     if (position := self._read_data(buffer, position, stream, events)) > before:
@@ -702,10 +702,10 @@ class Connection:
         if unread >= self._replenish_connection:
             self._open_window()
         stream = self._streams.get(id)
-        if stream is None or stream.ended_by_client:
+        if stream is None:
             return
         stream.unread = unread = stream.unread + size
-        if unread >= self._replenish_stream:
+        if unread >= self._replenish_stream and not stream.ended_by_client:
             self._out.append(frames.window_update(id, unread))
             stream.receive_window += unread
             stream.unread = 0
