@@ -377,7 +377,7 @@ class Exchange:
         if begun.spans is None:
             return self._forwarded(decision, mark, record)
         passed = recorder.passed(begun, decision)
-        return self._forwarded(passed.decision, mark, record, messages.mutation_of(passed.headers, passed.removed))
+        return self._forwarded(passed.decision, mark, record, passed.headers)
 
     def _recorded(self, facts: RequestFacts) -> bytes:
         """The metadata for the record of the request, where there is one."""
@@ -400,8 +400,12 @@ class Exchange:
         # The response is read on this stream where it comes along.
         if not self._brings_response or decision.response is None:
             self._is_over = self._brings_response
-            span = None if self._begun is None else self._begun.span
-            return forwarding.forward(decision, self._head, self._detail, mark, record, headers, span)
+            if (begun := self._begun) is None or begun.span is None:
+                return forwarding.forward(decision, self._head, self._detail, mark, record, headers)
+            traceparent = begun.traceparent
+            return forwarding.forward(
+                decision, self._head, self._detail, mark, record, headers, begun.span, traceparent
+            )
         context = context_of(self._own_head(self._head), decision.id, decision.carried)
         self._response = ResponseExchange(self._processor, Awaited(decision.response, decision.undoing, context))
         return forwarding.forward_and_read(decision, self._detail, mark, record, headers)

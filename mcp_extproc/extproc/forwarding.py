@@ -29,7 +29,7 @@ from mcp_extproc.gateway.facts import MAX_EXACT_DIGITS, id_metadata
 from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.request import Headers, RequestContext, RequestHead
-from mcp_extproc.mcp.trace_context import SpanContext
+from mcp_extproc.mcp.trace_context import TRACEPARENT, SpanContext
 from mcp_extproc.wire import field, head, struct_of, text_entry
 
 _Parts = list[bytes | bytearray]
@@ -80,6 +80,7 @@ def forward(
     record: bytes = b"",
     headers: bytes = b"",
     span: SpanContext | None = None,
+    traceparent: bytes = b"",
 ) -> bytes:
     """Replace the whole request and let it go on, in answer to its headers; its body was sent in the meantime. If its response
     has to be read, the metadata tells whoever does that what it has to know.
@@ -92,20 +93,32 @@ def forward(
         record: further metadata, for the record.
         headers: further changes of headers (:func:`~mcp_extproc.extproc.messages.mutation_of`).
         span: the request's own, where that is kept.
+        traceparent: of that, if there is nothing else to say of it.
     """
     expected = decision.response
     if expected is None:
         return _answer(decision, detail, mark, b"", b"", record, headers)
     told, besides = _READS_ALL if expected.reads_json else _READS_EVENTS, b""
-    trace, principal = head.trace if span is None else span.headers, head.principal.key
+    principal = head.principal.key
     if expected.call.progress_token is not None or decision.undoing or decision.plan.carried:
-        context = RequestContext(trace, principal, decision.id, decision.carried)
+        context = RequestContext(head.trace if span is None else span.headers, principal, decision.id, decision.carried)
         besides = struct_of(awaited.told_besides(expected, decision.undoing, context))
     else:
         besides = _of_principal(principal) if principal else b""
-        if trace:
+        if traceparent:
+            before, after = _around_trace(len(traceparent))
+            besides += before + traceparent + after
+        elif trace := head.trace if span is None else span.headers:
             besides += text_entry(awaited.TRACE_KEY, awaited.text_of(trace))
     return _answer(decision, detail, mark, told, besides, record, headers)
+
+
+@lru_cache(maxsize=16)
+def _around_trace(size: int) -> tuple[bytes, bytes]:
+    """What stands around a ``traceparent`` of that many bytes, where it is known of a response."""
+    text = text_entry(awaited.TRACE_KEY, awaited.text_of(((TRACEPARENT, "-" * size),)))
+    before, _, after = text.partition(b"-" * size)
+    return before, after
 
 
 @lru_cache(maxsize=4096)

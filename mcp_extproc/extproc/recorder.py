@@ -18,11 +18,12 @@ from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.telemetry import Traces
 from mcp_extproc.contract import RECORD_KEY, SAMPLED_KEY, TELEMETRY_NAMESPACE
+from mcp_extproc.extproc.messages import mutation_of
 from mcp_extproc.gateway import audited
 from mcp_extproc.gateway.decision import Forward
 from mcp_extproc.gateway.effects import NoteExpiry, RecordEffect
 from mcp_extproc.gateway.facts import NOTHING, Metadata, RequestFacts
-from mcp_extproc.gateway.request import Headers, RequestHead
+from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp import envelope, jsontext
 from mcp_extproc.mcp.trace_context import (
     BAGGAGE,
@@ -37,6 +38,7 @@ from mcp_extproc.mcp.trace_context import (
     is_kept,
     origin,
     with_context,
+    with_traceparent,
 )
 from mcp_extproc.telemetry.observer import UNOBSERVED, Observer
 from mcp_extproc.telemetry.records import worker_note
@@ -87,6 +89,8 @@ class Begun(msgspec.Struct, frozen=True):
         passed: the context that the server gets where they are not kept, if that is not what the header says.
         baggage: of its ``_meta``.
         arguments: what the audit has of them.
+        told: what is told of the spans, where the trace begins here and is kept, as nearly all do where no client has one of
+            its own: all else that is written of it is a part of that.
     """
 
     head: RequestHead
@@ -95,6 +99,23 @@ class Begun(msgspec.Struct, frozen=True):
     passed: SpanContext | None = None
     baggage: str | None = None
     arguments: str | None = None
+    told: bytes = b""
+
+    @property
+    def traceparent(self) -> bytes:
+        """Of the request's own span, where that is :attr:`told`."""
+        return self.told[:_TRACEPARENT_BYTES]
+
+    @property
+    def traceparent_onward(self) -> bytes:
+        """Of the one towards the server."""
+        return self.told[:_BEFORE_SPAN] + self.told[_BEFORE_ONWARD:-1] + _IS_KEPT
+
+
+_TRACEPARENT_BYTES: Final = len("00--01-") + 32 + 16
+_BEFORE_SPAN: Final = len("00--") + 32
+_BEFORE_ONWARD: Final = _TRACEPARENT_BYTES + len(",,")
+_IS_KEPT: Final = b"-01"
 
 
 class _Kept(NamedTuple):
@@ -118,13 +139,11 @@ class Passed(msgspec.Struct, frozen=True):
 
     Attributes:
         decision: the request.
-        headers: further ones that are set.
-        removed: and those that have to go.
+        headers: changes of headers, as :func:`.messages.mutation_of` writes them.
     """
 
     decision: Forward
-    headers: Headers = ()
-    removed: tuple[str, ...] = ()
+    headers: bytes = b""
 
 
 class Recorder:
@@ -147,9 +166,9 @@ class Recorder:
         self._session_seconds = config.session.ttl
         self._observer = observer
         self._traces = config.telemetry.traces
-        self._arguments = "none" if config.audit is None else config.audit.arguments
-        self._reads_bodies = self._traces is not None or self._arguments != "none"
-        self._hashed = audited.Hasher(audited.key_of(secret.encode()))
+        self._ratio = 1.0 if self._traces is None or self._traces.sample is None else self._traces.sample
+        self._audited = _audited(config, secret)
+        self._reads_bodies = self._traces is not None or self._audited is not None
         self._listed: Bounded[tuple[str, str, str], bool] = Bounded(_MAX_NAMES, _MAX_NAMES_BYTES)
         self._new_id = new_id or RandomDigits()
         self._learned = 0
@@ -168,58 +187,61 @@ class Recorder:
 
     def begin(self, head: RequestHead, body: bytes) -> Begun:
         """What is known of a request by its body. The messages of a batch come one by one, as requests of their own."""
-        if not self._reads_bodies or envelope.is_batch(body):
+        if not self._reads_bodies or (body[:1] != b"{" and envelope.is_batch(body)):
             return Begun(head)
-        params = self._params(body)
-        arguments = self._audited(params)
+        audits, params, arguments = self._audited, _NO_PARAMS, None
+        if audits is not None or _TRACEPARENT in body or _BAGGAGE in body:
+            params = _params(body)
+            if audits is not None and params.arguments is not _UNSET:
+                arguments = audits(bytes(params.arguments))
         if self._traces is None:
             return Begun(head, arguments=arguments)
         digits = self._new_id(_ID_BYTES)
         trace, span, onward = digits[:32], digits[32:48], digits[48:]
-        if params.meta is msgspec.UNSET and TRACEPARENT not in head.headers:  # it begins here
-            own = SpanContext(trace, span, is_kept(trace, _ratio(self._traces)))
-            return Begun(head, RequestSpans(own, "", onward), own if own.sampled else None, arguments=arguments)
+        headers = head.headers
+        if params.meta is _UNSET and TRACEPARENT not in headers and TRACESTATE not in headers:  # it begins here
+            if self._ratio >= 1 or is_kept(trace, self._ratio):
+                own = SpanContext(trace, span, sampled=True)
+                told = f"00-{trace}-{span}-01,,{onward},".encode()
+                return Begun(head, RequestSpans(own, "", onward), own, None, None, arguments, told)
+            return Begun(head, RequestSpans(SpanContext(trace, span, sampled=False), "", onward), arguments=arguments)
+        return self._below(head, params, digits, arguments, self._traces)
+
+    def _below(self, head: RequestHead, params: _Params, digits: str, arguments: str | None, traces: Traces) -> Begun:
+        """A request that somebody else's span may have led to."""
+        trace, span, onward = digits[:32], digits[32:48], digits[48:]
         meta = _meta(params)
         found = origin(head.headers, meta)
-        own = begin(found, trace, span, _ratio(self._traces), parent_based=self._traces.parent_based is not False)
+        own = begin(found, trace, span, self._ratio, parent_based=traces.parent_based is not False)
         spans = RequestSpans(own, "" if found.parent is None else found.parent.span, onward, found.link)
         if own.sampled:
             return Begun(head, spans, own, None, baggage_of(meta), arguments)
         return Begun(head, spans, None, found.parent if TRACEPARENT in meta else None, baggage_of(meta), arguments)
-
-    def _params(self, body: bytes) -> _Params:
-        if self._arguments == "none" and (self._traces is None or (_TRACEPARENT not in body and _BAGGAGE not in body)):
-            return _NO_PARAMS
-        try:
-            return _read_message(body).params
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return _NO_PARAMS  # it is refused
-
-    def _audited(self, params: _Params) -> str | None:
-        arguments = params.arguments
-        if arguments is msgspec.UNSET or self._arguments == "none":
-            return None
-        if self._arguments == "hash":
-            return self._hashed(bytes(arguments))
-        return audited.redacted(bytes(arguments))
 
     def again(self, head: RequestHead) -> RequestHead:
         """A request that Envoy sends once more, with the headers that it went on with."""
         traces, found = self._traces, context_of(head.headers)
         if traces is None or found is None:
             return head
-        kept = found.sampled if traces.parent_based is not False else is_kept(found.trace, _ratio(traces))
+        kept = found.sampled if traces.parent_based is not False else is_kept(found.trace, self._ratio)
         return replace(head, span=found) if kept else head
 
     def passed(self, begun: Begun, decision: Forward) -> Passed:
         """A request on its way to its server, with its trace context in header and ``_meta``."""
+        if begun.told:
+            traceparent = begun.traceparent_onward
+            body = with_traceparent(decision.body, traceparent)
+            return Passed(
+                _with_body(decision, body) if decision.own_headers else msgspec.structs.replace(decision, body=body),
+                _BEFORE_TRACEPARENT + traceparent + _BEHIND_TRACEPARENT,
+            )
         spans = begun.spans
         if spans is None:
             return Passed(decision)
         if begun.span is None:
-            return Passed(decision) if begun.passed is None else Passed(decision, *_as_headers(begun, begun.passed))
+            return Passed(decision) if begun.passed is None else Passed(decision, _as_headers(begun, begun.passed))
         context = begun.span.child(spans.onward)
-        return Passed(_with_body(decision, with_context(decision.body, context)), *_as_headers(begun, context))
+        return Passed(_with_body(decision, with_context(decision.body, context)), _as_headers(begun, context))
 
     def metadata(self, facts: RequestFacts, begun: Begun | None, id: bytes | None = None) -> bytes:
         """What is put into the record, as a field of ``dynamic_metadata``; nothing where there is nothing to say.
@@ -229,6 +251,10 @@ class Recorder:
             begun: what is known by its body, if there was one.
             id: JSON text of its id, if the facts are those of a plan, which have none.
         """
+        if id is not None and begun is not None and begun.told and (kept := self._kept(facts)).has_no_more:
+            of_arguments = b"" if begun.arguments is None else begun.arguments.encode()
+            raw = kept.shared + worker_note.rest_of(id, begun.told, of_arguments)
+            return _before_record(len(raw)) + raw
         spans = arguments = None
         if begun is not None:
             spans, arguments = begun.spans, begun.arguments
@@ -297,6 +323,7 @@ class _Message(msgspec.Struct, frozen=True):
     params: _Params = _Params()
 
 
+_UNSET: Final = msgspec.UNSET
 _NO_PARAMS: Final = _Params()
 _NO_META: Final[Mapping[str, str]] = {}
 _read_message: Final = msgspec.json.Decoder(_Message).decode
@@ -311,14 +338,24 @@ _NOT_SAMPLED: Final = struct_of({SAMPLED_KEY: False})
 
 
 @lru_cache(maxsize=4096)
-def _before_record(size: int, *, is_left_out: bool) -> bytes:
+def _before_record(size: int, *, is_left_out: bool = False) -> bytes:
     """What stands in front of a record of that many bytes, which comes last: the same for most."""
     entries = (_NOT_SAMPLED if is_left_out else b"") + text_entry(RECORD_KEY, "-" * size)
     return field(1, _NAMESPACE_KEY + field(2, field(5, entries)))[:-size]
 
 
-def _ratio(traces: Traces) -> float:
-    return 1.0 if traces.sample is None else traces.sample
+def _audited(config: GatewayConfig, secret: str) -> Callable[[bytes], str] | None:
+    """What makes of arguments what the audit has of them; ``None`` where that is nothing."""
+    if config.audit is None or config.audit.arguments == "none":
+        return None
+    return audited.Hasher(audited.key_of(secret.encode())) if config.audit.arguments == "hash" else audited.redacted
+
+
+def _params(body: bytes) -> _Params:
+    try:
+        return _read_message(body).params
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _NO_PARAMS  # it is refused
 
 
 def _meta(params: _Params) -> Mapping[str, str]:
@@ -330,17 +367,21 @@ def _meta(params: _Params) -> Mapping[str, str]:
     return {name: text for name, text in found if text is not None}
 
 
-def _as_headers(begun: Begun, context: SpanContext) -> tuple[Headers, tuple[str, ...]]:
+def _as_headers(begun: Begun, context: SpanContext) -> bytes:
     """Those that are set, and those that go: what the client sent is not of this context."""
     found = context.headers if begun.baggage is None else (*context.headers, (BAGGAGE, begun.baggage))
-    return found, (TRACESTATE,) if TRACESTATE in begun.head.headers and not context.state else ()
+    return mutation_of(found, (TRACESTATE,) if TRACESTATE in begun.head.headers and not context.state else ())
+
+
+_BEFORE_TRACEPARENT, _, _BEHIND_TRACEPARENT = mutation_of(((TRACEPARENT, "-" * _TRACEPARENT_BYTES),), ()).partition(
+    b"-" * _TRACEPARENT_BYTES
+)
+"""What stands around it in the changes of headers."""
 
 
 def _with_body(decision: Forward, body: bytes) -> Forward:
     own = decision.own_headers
-    if len(own) == 1 and own[0][0] == _LENGTH:
-        own = ((_LENGTH, str(len(body))),)
-    elif own:
+    if own:
         own = tuple((name, str(len(body)) if name == _LENGTH else value) for name, value in own)
     return msgspec.structs.replace(decision, body=body, own_headers=own)
 

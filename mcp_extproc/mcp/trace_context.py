@@ -135,8 +135,7 @@ def with_context(body: bytes, context: SpanContext) -> bytes:
     >>> with_context(b'{"params": {"a": 1}}', SpanContext("a" * 32, "b" * 16, sampled=True))
     b'{"params": {"_meta":{"traceparent":"00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-01"},"a": 1}}'
     """
-    at = _first_member(body)
-    if at > 0:
+    if (at := _first_member(body)) > 0:
         state = b'","tracestate":"' + _escaped(context.state) if context.state else b""
         return b"".join((
             body[:at], b'"_meta":{"traceparent":"', context.traceparent.encode(), state,
@@ -159,6 +158,19 @@ def with_context(body: bytes, context: SpanContext) -> bytes:
         return body
 
 
+def with_traceparent(body: bytes, traceparent: bytes) -> bytes:
+    """The same of a context that has no state, by its ``traceparent``."""
+    before, _, members = body.partition(_PARAMS_START)
+    # As `_first_member` has it, of a message as most write it: in fewer steps.
+    if (
+        members[:1] == b'"' and before.rfind(b"{") == 0 and _PARAMS_NAME not in before and _PARAMS_NAME not in members
+        and _META not in body and b"\\u" not in body
+    ):  # fmt: skip
+        return b'%b"params":{"_meta":{"traceparent":"%b"},%b' % (before, traceparent, members)
+    context = context_of({TRACEPARENT: traceparent.decode()})
+    return body if context is None else with_context(body, context)
+
+
 def _first_member(body: bytes) -> int:
     """Where the members of ``params`` begin, if nothing has to be taken apart to know that: nothing in front of it is an
     object, and none of its members is ``_meta``. Else 0."""
@@ -176,6 +188,7 @@ def _first_member(body: bytes) -> int:
 _COLON: Final = ord(":")
 _META: Final = b"_meta"
 _PARAMS_NAME: Final = b'"params"'
+_PARAMS_START: Final = b'"params":{'
 _PARAMS: Final = re.compile(rb'"params"[ \t\r\n]*:[ \t\r\n]*\{')
 _EMPTY: Final = re.compile(rb"[ \t\r\n]*\}")
 

@@ -6,19 +6,24 @@ import json
 from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 from google.protobuf.struct_pb2 import Struct
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import RECORD_KEY, SAMPLED_KEY, TELEMETRY_NAMESPACE
-from mcp_extproc.extproc.recorder import Begun, RandomDigits, Recorder
+from mcp_extproc.extproc import _pb as pb
+from mcp_extproc.extproc.recorder import Begun, Passed, RandomDigits, Recorder
 from mcp_extproc.gateway.decision import Forward, ForwardPlan
 from mcp_extproc.gateway.effects import LearnNames, NoteExpiry
 from mcp_extproc.gateway.facts import NOTHING, RequestFacts
-from mcp_extproc.gateway.request import RequestHead
+from mcp_extproc.gateway.request import Headers, RequestHead
 from mcp_extproc.mcp.trace_context import RequestSpans, SpanContext
 from mcp_extproc.telemetry.records import worker_note
 from mcp_extproc.telemetry.records.worker_note import Kind, More, Note, Who
+from tests.unit.mcp.test_trace_context import MESSAGES
 from tests.unit.upstreams.fake_client import Told
 
 TRACE, PARENT, LINKED = "a" * 32, "b" * 16, "c" * 16
@@ -48,6 +53,13 @@ def forward(text: bytes) -> Forward:
     return Forward(ForwardPlan("a", (), (), NOTHING), text, (("content-length", str(len(text))), ("x-a", "b")))
 
 
+def changed(passed: Passed) -> tuple[Headers, tuple[str, ...]]:
+    """Headers that are set, and those that go."""
+    found = pb.HeaderMutation.FromString(passed.headers)
+    headers = tuple((each.header.key, each.header.raw_value.decode()) for each in found.set_headers)
+    return headers, tuple(found.remove_headers)
+
+
 def said(serialized: bytes) -> Note:
     """What is in the metadata of a record, and whether it is for Envoy what it is for the collector."""
     found = Struct.FromString(serialized).fields[TELEMETRY_NAMESPACE].struct_value.fields
@@ -67,11 +79,42 @@ def test_a_trace_begins_here() -> None:
     assert begun.spans == RequestSpans(SpanContext(FIRST, SECOND, sampled=True), "", THIRD)
     assert begun.span == begun.spans.own, "for what is done for its sake"
     passed = made.passed(begun, forward(body()))
-    assert passed.headers == (("traceparent", traceparent(FIRST, THIRD)),)
-    assert passed.removed == ()
+    assert changed(passed) == ((("traceparent", traceparent(FIRST, THIRD)),), ())
     assert json.loads(passed.decision.body) == json.loads(body({"traceparent": traceparent(FIRST, THIRD)}))
     assert passed.decision.own_headers == (("content-length", str(len(passed.decision.body))), ("x-a", "b"))
     assert said(made.metadata(NOTHING, begun)).spans == begun.spans
+
+
+@given(
+    text=MESSAGES,
+    own=st.sampled_from([(), (("content-length", "1"),), (("x-a", "b"), ("content-length", "1"))]),
+    state=st.booleans(),
+    how=st.sampled_from(["none", "hash", "redacted"]),
+    facts=st.builds(
+        RequestFacts,
+        session=st.sampled_from([None, "s"]),
+        session_seconds=st.sampled_from([None, 1.5]),
+        named=st.sampled_from([None, ("tool", "t")]),
+        params=st.sampled_from([None, {"name": "t"}, {"uri": "u"}]),
+    ),
+    id=st.sampled_from([None, b"1", b'"a"']),
+)
+def test_what_is_made_of_a_trace_that_begins_here_is_as_of_any_other(
+    text: bytes, own: Headers, state: bool, how: str, facts: RequestFacts, id: bytes | None
+) -> None:
+    traces = {"traces": {"endpoint": "http://localhost:4317"}}
+    made = recorder(telemetry=traces, audit={"file": "a", "arguments": how})
+    begun = made.begin(head(**({"tracestate": "a=1"} if state else {})), text)
+    assert begun.told or state or b'"_meta"' in text
+    general = msgspec.structs.replace(begun, told=b"")
+    decision = Forward(ForwardPlan("a", (), (), facts), text, own, id)
+    assert made.metadata(facts, begun, id) == made.metadata(facts, general, id)
+    if begun.told:
+        assert begun.span is not None
+        assert begun.traceparent.decode() == begun.span.traceparent
+    one, other = made.passed(begun, decision), made.passed(general, decision)
+    assert (one.decision.body, one.decision.own_headers) == (other.decision.body, other.decision.own_headers)
+    assert one.headers == other.headers
 
 
 def test_meta_is_the_parent() -> None:
@@ -82,8 +125,9 @@ def test_meta_is_the_parent() -> None:
     assert (begun.spans.own.trace, begun.spans.parent) == (TRACE, PARENT)
     assert begun.spans.link == SpanContext("d" * 32, LINKED, sampled=True, state="v=2")
     passed = made.passed(begun, forward(body(meta)))
-    assert [name for name, _ in passed.headers] == ["traceparent", "tracestate", "baggage"]
-    assert json.loads(passed.decision.body)["params"]["_meta"] == {**meta, "traceparent": passed.headers[0][1]}
+    headers, _ = changed(passed)
+    assert [name for name, _ in headers] == ["traceparent", "tracestate", "baggage"]
+    assert json.loads(passed.decision.body)["params"]["_meta"] == {**meta, "traceparent": headers[0][1]}
     spans = said(made.metadata(NOTHING, begun)).spans
     assert spans is not None
     assert (spans.own, spans.parent) == (begun.spans.own, PARENT)
@@ -94,8 +138,9 @@ def test_a_state_that_is_not_of_the_trace_goes() -> None:
     made = recorder()
     begun = made.begin(head(tracestate="v=2"), body({"traceparent": traceparent()}))
     passed = made.passed(begun, forward(body()))
-    assert [name for name, _ in passed.headers] == ["traceparent"]
-    assert passed.removed == ("tracestate",)
+    headers, removed = changed(passed)
+    assert [name for name, _ in headers] == ["traceparent"]
+    assert removed == ("tracestate",)
 
 
 @pytest.mark.parametrize("in_meta", [False, True])
@@ -107,7 +152,7 @@ def test_what_is_not_sampled_stays_as_it_is(in_meta: bool) -> None:
     begun = made.begin(head(**({} if in_meta else {"traceparent": context})), text)
     passed = made.passed(begun, forward(text))
     assert passed.decision.body == text
-    assert passed.headers == ((("traceparent", context),) if in_meta else ())
+    assert changed(passed) == (((("traceparent", context),) if in_meta else ()), ())
     assert begun.span is None
     note = said(made.metadata(NOTHING, begun))
     assert (note.spans, note.is_left_out) == (None, True)

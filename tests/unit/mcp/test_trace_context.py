@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from opentelemetry.trace import TraceState
 
 from mcp_extproc.mcp.trace_context import (
@@ -18,6 +20,7 @@ from mcp_extproc.mcp.trace_context import (
     origin,
     spans_of,
     with_context,
+    with_traceparent,
 )
 
 TRACE, OTHER = "0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -139,6 +142,32 @@ def test_only_the_context_is_written(text: bytes) -> None:
     assert json.loads(written) == wanted
     assert b'"a": "\\u0041"' in written or b"u0041" not in text
     assert with_context(written, CONTEXT) == written
+
+
+def _message(members: list[bytes]) -> bytes:
+    return b"{" + b",".join(members) + b"}"
+
+
+MESSAGES = st.lists(
+    st.sampled_from([
+        b'"jsonrpc":"2.0"', b'"id":1', b'"id":{}', b'"method":"tools/call"', b'"method": "a\\u0041"', b'"x":"params"',
+        b'"params":{"name":"t","arguments":{"a":1}}', b'"params":{}', b'"params":{ }', b'"params": {"a":1}',
+        b'"params":{ "a":{"params":{}}}', b'"params":{"\\u0061":1}', b'"params":5', b'"params":{"_meta":{"a":1}}',
+        b'"params":{"arguments":{"_meta":{}}}', b'"x":[1,{}]', b'"x\\"params":{"a":1}', b'"_meta":{}',
+    ]),
+    max_size=4,
+).map(_message)  # fmt: skip
+"""Of members that it matters where they stand."""
+
+
+@given(MESSAGES)
+@example(b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}')
+@example(b'{"x\\"params":{"a":1}}')
+@example(b'[{"params":{"a":1}}]')
+@example(b'{"params":{"')
+def test_a_context_without_state_is_written_as_any_other(text: bytes) -> None:
+    context = SpanContext(TRACE, NEW, sampled=True)
+    assert with_traceparent(text, context.traceparent.encode()) == with_context(text, context)
 
 
 @pytest.mark.parametrize(
