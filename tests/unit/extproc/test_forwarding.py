@@ -16,6 +16,7 @@ from mcp_extproc.extproc.detail import FULL, Detail
 from mcp_extproc.extproc.messages import EARLY, mutation_of
 from mcp_extproc.gateway.decision import Forward, NeedSession
 from mcp_extproc.gateway.request import RequestContext
+from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.wire import field, struct_of
 from tests.unit.gateway.support import NOW, Rig, config, upstream
 
@@ -118,6 +119,15 @@ def test_what_goes_on_behind_policies() -> None:
     decision = rig.gateway.foresee(head, body("1"), NOW)
     assert isinstance(decision, Forward)
     assert metadata(forwarding.forward(decision, head))[ONWARD_NAMESPACE] == dict(decision.plan.onward) != {}
+
+
+@pytest.mark.parametrize("meta", ["", ',"_meta":{"progressToken":1}'])
+def test_a_span_of_which_nothing_but_its_traceparent_is_known_is_told_as_any_other(meta: str) -> None:
+    rig, span = Rig(), SpanContext("a" * 32, "b" * 16, sampled=True)
+    decision = rig.forward(body("1", meta))
+    written = forwarding.forward(decision, rig.head(), span=span, traceparent=span.traceparent.encode())
+    assert written == forwarding.forward(decision, rig.head(), span=span)
+    assert metadata(written)[RESPONSE_NAMESPACE]["trace"] == f'[["traceparent","{span.traceparent}"]]'
 
 
 def test_what_is_for_the_record_and_headers_of_one_request_alone() -> None:

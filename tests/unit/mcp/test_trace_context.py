@@ -165,6 +165,8 @@ MESSAGES = st.lists(
 @example(b'{"x\\"params":{"a":1}}')
 @example(b'[{"params":{"a":1}}]')
 @example(b'{"params":{"')
+@example(b'{"x":"params","params":{"a":1}}')
+@example(b'{"params":5,"params":{"a":1}}')
 def test_a_context_without_state_is_written_as_any_other(text: bytes) -> None:
     context = SpanContext(TRACE, NEW, sampled=True)
     assert with_traceparent(text, context.traceparent.encode()) == with_context(text, context)
