@@ -23,7 +23,7 @@ from mcp_extproc.config import EnvoysSource, FileSource, Loaded, Source, TextSou
 from mcp_extproc.config.agents.places import AGENTS
 from mcp_extproc.config.own_listener import OwnListenersSource
 from mcp_extproc.config.status_source import StatusSource
-from mcp_extproc.run.resident import give_back
+from mcp_extproc.run.resident import give_back, mapped
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.access_line import AccessLines
 
@@ -165,7 +165,7 @@ async def _run(gateway: StandaloneGateway, as_json: bool) -> None:
         await asyncio.wait({announcing, ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if announcing.done():
             announcing.result()
-            give_back()  # from here on it only waits
+            give_back(mapped())  # from here on it only waits
             await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         announcing.cancel()
         if ended.done():

@@ -30,7 +30,7 @@ from mcp_extproc.gateway.dispatch import Gateway
 from mcp_extproc.gateway.memory import SessionMemory
 from mcp_extproc.run import open_files, unix_sockets
 from mcp_extproc.run.process import DRAIN_SECONDS
-from mcp_extproc.run.resident import give_back
+from mcp_extproc.run.resident import give_back, mapped
 from mcp_extproc.run.session_secret import session_secret
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.counters import Counters
@@ -225,9 +225,10 @@ async def _serve(config: GatewayConfig, options: WorkerOptions, secret: str, on_
         loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
     async with worker(config, options, secret, hurry) as counters:
         gc.freeze()  # Modules and types are permanent: exclude them from garbage collection.
+        libraries = mapped()
         on_ready()
         # Beside the loop: calls come from now on.
-        threading.Thread(target=give_back, name="give-back", daemon=True).start()
+        threading.Thread(target=give_back, args=(libraries,), name="give-back", daemon=True).start()
         where = "an inherited socket" if isinstance(options.listen, socket.socket) else str(options.listen)
         log.event(_LOG, logging.INFO, "serving", {"listen": where, "servers": ",".join(config.servers)})
         await stop.wait()

@@ -22,7 +22,7 @@ from mcp_extproc.run.nursery import Starter
 from mcp_extproc.run.page import Page
 from mcp_extproc.run.reload import LiveConfig
 from mcp_extproc.run.report_channel import ReportChannel
-from mcp_extproc.run.resident import give_back
+from mcp_extproc.run.resident import give_back, mapped
 from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.telemetry import log
 
@@ -132,7 +132,7 @@ class Workers:
             starting.push_async_callback(self._live.close)
             self._live.watch()
             self._running = starting.pop_all()
-        give_back()  # from here on it only waits
+        give_back(mapped())  # from here on it only waits
         ready = {"listen": ",".join(map(str, self._layout.extproc)), "workers": len(self.pids)}
         if self._page.url is not None:
             ready["status_page"] = self._page.url

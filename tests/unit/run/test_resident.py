@@ -25,11 +25,12 @@ Anonymous:             0 kB
 7ffc00000000-7ffc00001000 r-xp 00000000 00:00 0 [vdso]
 Anonymous:             0 kB
 """
+LINES = SMAPS.splitlines(keepends=True)
 
 PROGRAM = """
 import re, ssl, hashlib, aiohttp, pydantic
 from pathlib import Path
-from mcp_extproc.run.resident import give_back
+from mcp_extproc.run.resident import give_back, mapped
 
 def of_files():
     rollup = Path("/proc/self/smaps_rollup").read_text()
@@ -37,7 +38,7 @@ def of_files():
     return all_ - own
 
 before = of_files()
-give_back()
+give_back(mapped())
 print(before, of_files())
 class Model(pydantic.BaseModel):
     number: int
@@ -49,10 +50,17 @@ ssl.create_default_context()
 
 def test_only_what_can_be_read_again_from_files() -> None:
     """Not what the loader has filled in before it was protected, which would be lost."""
-    assert list(unwritten(SMAPS.splitlines(keepends=True))) == [
+    assert list(unwritten(LINES, frozenset(LINES))) == [
         (0x55D0A0000000, 0x55D0A0001000),
         (0x7F0000000000, 0x7F0000002000),
     ]
+
+
+def test_no_library_that_somebody_loads_meanwhile() -> None:
+    """While one is loaded all of it is a file that nobody has written to. What the loader fills in would be lost."""
+    loaded = LINES[4]
+    assert loaded.startswith(b"7f0000000000")
+    assert list(unwritten(LINES, frozenset(LINES) - {loaded})) == [(0x55D0A0000000, 0x55D0A0001000)]
 
 
 def test_a_process_goes_on_with_less() -> None:
