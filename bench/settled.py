@@ -13,7 +13,7 @@ import msgspec
 from bench.slices import Result
 
 IDLE_SECONDS = 8.0
-"""Before the first round, to know what each process takes without calls: timers, and reports once a second."""
+"""Before the first round, twice, to know what each process takes without calls: timers, and reports once a second."""
 
 Clocks = Mapping[str, Mapping[str, float]]
 """Seconds of CPU, by system and process."""
@@ -47,14 +47,23 @@ class WholeRounds:
     ) -> None:
         self._read, self._settle, self._wait, self._now = read, settle, wait, now
         wait(settle)
-        before, since = read(), now()
-        wait(IDLE_SECONDS)
-        took = now() - since
+        first, second = self._without_calls(), self._without_calls()
+        # What a process still does because it has just started is in the first one alone, and not done again in each round.
         self._idle = {
-            system: {name: (clock - before[system][name]) / took for name, clock in clocks.items()}
-            for system, clocks in read().items()
+            system: {name: min(rate, second[system][name]) for name, rate in rates.items()}
+            for system, rates in first.items()
         }
         self._before, self._since = read(), now()
+
+    def _without_calls(self) -> Clocks:
+        """Seconds of CPU a second."""
+        before, since = self._read(), self._now()
+        self._wait(IDLE_SECONDS)
+        took = self._now() - since
+        return {
+            system: {name: (clock - before[system][name]) / took for name, clock in clocks.items()}
+            for system, clocks in self._read().items()
+        }
 
     def settled(self, slices: Sequence[Slice]) -> list[Result]:
         """The results of the round that is over, with CPU that is its calls' alone. The next one begins.

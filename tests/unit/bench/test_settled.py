@@ -36,13 +36,27 @@ class Machine:
 def test_what_is_done_later_is_the_rounds_and_what_is_done_without_calls_nobodys() -> None:
     machine = Machine()
     whole = WholeRounds(machine.read, 2.0, machine.wait, lambda: machine.now)
-    assert machine.now == 102 + IDLE_SECONDS
+    assert machine.now == 102 + 2 * IDLE_SECONDS
     for _ in range(2):
         slices = [Slice(name, 1000, machine.calls(name, 1000)) for name in ("telling", "quiet")]
         telling, quiet = whole.settled(slices)
         assert telling.cpu == pytest.approx({"envoy": 0.16, "collector": 0.08, "upstream": 9.0})
         assert quiet.cpu == pytest.approx({"envoy": 0.16, "upstream": 9.0})
         assert (telling.calls, telling.p50) == (800, 1.0)
+
+
+def test_what_a_start_leaves_to_do_is_not_taken_off() -> None:
+    machine = Machine()
+    begun = machine.now
+
+    def wait(seconds: float) -> None:
+        if begun + 2 < machine.now + seconds and machine.now <= begun + 2:
+            machine.clocks["telling"]["collector"] += 0.013
+        machine.wait(seconds)
+
+    whole = WholeRounds(machine.read, 2.0, wait, lambda: machine.now)
+    (telling,) = whole.settled([Slice("telling", 1000, machine.calls("telling", 1000))])
+    assert telling.cpu["collector"] == pytest.approx(0.08)
 
 
 def test_slices_of_a_system_share_its_round() -> None:
