@@ -34,6 +34,9 @@ half have it, and whoever changes it has no token any more."""
 MAX_TOKEN_CHARS = 48 * 1024
 """Longest token looked at. Envoy takes 60 KiB of headers in all."""
 
+_MAX_SESSION_BYTES: Final = MAX_TOKEN_CHARS * 3 // 4 - _HEADER_BYTES - _TAG_BYTES
+"""Most bytes of a session whose token is looked at."""
+
 _MAX_REMEMBERED = 8192
 _MAX_REMEMBERED_BYTES = 32 * MIB
 _MAX_REMEMBERED_CHARS = 4096
@@ -102,6 +105,22 @@ class OpenedSession(msgspec.Struct, frozen=True):
     id: str
     """Short name of the token for logs, metadata and revocation. Reveals nothing and opens nothing."""
     session: Session
+
+
+def of_a_size(session: Session) -> tuple[Session, tuple[str, ...]]:
+    """A session whose token can be sent, and the servers that are left out of it: those that take most, so a server with a
+    long id is in nobody's way but its own."""
+    encode = msgspec.msgpack.Encoder().encode
+    excess = len(encode(session)) - _MAX_SESSION_BYTES
+    sizes = {name: len(encode({name: upstream})) - 1 for name, upstream in session.upstreams.items()}
+    kept, left_out = dict(session.upstreams), []
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        if excess <= 0:
+            break
+        excess -= sizes[name]
+        del kept[name]
+        left_out.append(name)
+    return msgspec.structs.replace(session, upstreams=kept), tuple(left_out)
 
 
 class Sealer:

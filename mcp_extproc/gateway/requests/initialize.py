@@ -12,7 +12,7 @@ from mcp_extproc.gateway.credentials import digest
 from mcp_extproc.gateway.decision import FanOut, Reply, in_one_slice
 from mcp_extproc.gateway.effects import BeginSession
 from mcp_extproc.gateway.endpoints import ServedEndpoint
-from mcp_extproc.gateway.facts import RequestFacts
+from mcp_extproc.gateway.facts import Note, RequestFacts
 from mcp_extproc.gateway.legs import Opened, OpenLeg, Outcome, ref_to
 from mcp_extproc.gateway.request import Carried, RequestHead, context_of
 from mcp_extproc.gateway.services import Services
@@ -20,7 +20,7 @@ from mcp_extproc.mcp import capabilities, jsontext, versions
 from mcp_extproc.mcp.capabilities import Flags
 from mcp_extproc.mcp.envelope import Request
 from mcp_extproc.mcp.errors import McpError
-from mcp_extproc.mcp.sessions import Session
+from mcp_extproc.mcp.sessions import Session, of_a_size
 
 SERVER_INFO = {"name": "mcp-extproc", "version": __version__}
 
@@ -96,6 +96,8 @@ def _opened(
     carried: Carried,
 ) -> Reply:
     failed = merge.failures(outcomes)
+    # Servers for which there is no room join later, as those do that were down.
+    session, later = of_a_size(session)
     token, session_id = services.sealer.seal(session, in_events=_is_answered_in_events(outcomes))
     offered = [
         frozenset(flag for flag in server.capabilities if served.catalog.may_offer(flag.partition(".")[0], name))
@@ -103,7 +105,7 @@ def _opened(
     ]
     value: dict[str, Any] = {
         "protocolVersion": session.version,
-        "capabilities": capabilities.union(offered, missing=bool(failed)),
+        "capabilities": capabilities.union(offered, missing=bool(failed or later)),
         "serverInfo": SERVER_INFO,
         **merge.unavailable_meta(failed),
     }
@@ -112,9 +114,16 @@ def _opened(
     if text:
         value["instructions"] = text
     facts = facts.but(session=session_id, unavailable=replies.names_of(failed))
-    reply = replies.result(id, value, facts, replies.failure_notes(outcomes), (("mcp-session-id", token),))
+    reply = replies.result(
+        id, value, facts, (*replies.failure_notes(outcomes), *_notes(later)), (("mcp-session-id", token),)
+    )
     refs = tuple(ref_to(name, session_id, session, digest(carried.get(name, ()))) for name in served.catalog.entries)
     return replace(reply, effects=(BeginSession(session_id, session.expires, refs),))
+
+
+def _notes(later: Sequence[str]) -> tuple[Note, ...]:
+    """What the operator is told of servers for which a session has no room."""
+    return (Note("session_without_room", {"servers": len(later), "first": later[0]}),) if later else ()
 
 
 def _is_answered_in_events(outcomes: Sequence[Outcome]) -> bool:

@@ -12,8 +12,9 @@ import pytest
 
 from mcp_extproc import __version__
 from mcp_extproc.gateway.decision import FanOut, Reply
+from mcp_extproc.gateway.facts import Note
 from mcp_extproc.gateway.legs import STARTING, Failed, Opened, OpenLeg, Outcome
-from mcp_extproc.mcp.sessions import IN_EVENTS, Session
+from mcp_extproc.mcp.sessions import IN_EVENTS, MAX_TOKEN_CHARS, Session
 from tests.unit.gateway.support import NOW, Rig, answer, as_reply, catalog_of, config, head, message, opened, upstream
 
 PARAMS: dict[str, Any] = {
@@ -260,3 +261,36 @@ def test_no_id_of_a_server_is_shown() -> None:
     """Some clients take `Mcp-Session-Id` from any response."""
     reply = merged(Rig(), [opened("a"), opened("b")])
     assert "id of a" not in str(reply)
+
+
+@pytest.mark.parametrize(("servers", "chars"), [(3, 16_000), (40, 1_300), (1_200, 20)])
+def test_what_has_no_room_in_a_token_joins_later(servers: int, chars: int) -> None:
+    """A token that is too long would be no session's at the next request. Those with the longest ids make room."""
+    names = [f"server-{number}" for number in range(servers)]
+    rig = Rig(config({name: {} for name in names}))
+    outcomes = [opened(name) for name in names]
+    outcomes = [
+        replace(each, session=upstream(each.server, id="i" * (chars + 10 * (number == 1))))
+        for number, each in enumerate(outcomes)
+    ]
+    reply = merged(rig, outcomes)
+    assert 0.9 * MAX_TOKEN_CHARS - 4 * chars / 3 < len(token_of(reply)) <= MAX_TOKEN_CHARS
+    kept = session_of(rig, reply).upstreams
+    [note] = reply.notes
+    assert note == Note("session_without_room", {"servers": servers - len(kept), "first": "server-1"})
+    assert kept.keys() < set(names)
+    assert "capabilities" in answer(reply)["result"]
+
+
+def test_a_token_with_just_enough_room_has_all() -> None:
+    rig = Rig()
+    full = 0
+    for chars in range(18_000, 19_000):
+        ids = {"a": "i" * chars, "b": "i" * (chars + 1)}
+        reply = merged(rig, [replace(opened(name), session=upstream(name, id=id)) for name, id in ids.items()])
+        if len(session_of(rig, reply).upstreams) < 2:
+            break
+        assert not reply.notes
+        full = len(token_of(reply))
+    assert MAX_TOKEN_CHARS - 4 < full <= MAX_TOKEN_CHARS
+    assert set(session_of(rig, reply).upstreams) == {"a"}
