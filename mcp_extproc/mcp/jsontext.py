@@ -306,6 +306,14 @@ def is_json(text: bytes | bytearray) -> bool:
     return True
 
 
+def is_utf8(text: bytes) -> bool:
+    """Whether this can be a JSON text as far as its characters go (RFC 8259, section 8.1)."""
+    try:
+        return text.isascii() or bool(text.decode())
+    except UnicodeDecodeError:
+        return False
+
+
 def is_null(raw: msgspec.Raw) -> bool:
     """Whether this JSON text is ``null``, which many writers give for what is not there."""
     return bytes(raw) == b"null"

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from mcp_extproc.mcp import jsontext
+
 _STRING: Final = rb'"[^"\\\x00-\x1f]*+(?:\\["\\/bfnrt][^"\\\x00-\x1f]*+)*"'
 _INTEGER: Final = rb"-?(?:0|[1-9][0-9]*+)"
 _NUMBER: Final = _INTEGER + rb"(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
@@ -22,7 +24,7 @@ _EVENT: Final = rb"(?:event: message\r?\n)?data: %b\r?\n\r?\n" % (_BODY % (_VERS
 _RUN: Final = re.compile(_EVENT % (rb"(%b|%b)" % (_STRING, _INTEGER)) + rb"(?:%b)*" % (_EVENT % rb"\1"))
 """All of them name the token of the first one."""
 _NAMELESS: Final = (b"event: message\n", b"")
-"""The kind that an event has without a name. No line of data ends with it."""
+"""The type that an event has without a name. No line of data ends with it."""
 
 
 class Progress(NamedTuple):
@@ -48,11 +50,8 @@ def progress_in(chunk: bytes, start: int, end: int, token: bytes) -> Progress | 
     if run is None or run[1] != token:
         return None
     down = run[0]
-    if not down.isascii():
-        try:
-            down.decode()
-        except UnicodeDecodeError:
-            return None
+    if not jsontext.is_utf8(down):
+        return None
     if b"\r" in down:
         down = down.replace(b"\r\n", b"\n")
     return Progress(down.replace(*_NAMELESS), run.end())

@@ -42,11 +42,6 @@ def answer_in(chunk: bytes, id: bytes) -> UsualAnswer | None:
     message, first_id, first_result, last_result, last_id = found.groups()
     result: bytes = first_result or last_result
     # The result is one value and no more, so that no other id stands behind it.
-    if id != (first_id or last_id) or not jsontext.is_json(result):
+    if id != (first_id or last_id) or not jsontext.is_json(result) or not jsontext.is_utf8(message):
         return None
-    if not message.isascii():
-        try:
-            message.decode()
-        except UnicodeDecodeError:
-            return None
     return UsualAnswer(message, result)
