@@ -13,6 +13,7 @@ import pytest
 
 BOTH = """
 import sys
+BEFORE = set(sys.modules)  # of the interpreter, and of what measures coverage: multiprocessing is patched by that
 from pathlib import Path
 import mcp_extproc.cli.run, mcp_extproc.cli.serve, mcp_extproc.run.nursery, mcp_extproc.upstreams.probe
 from mcp_extproc.config import load
@@ -29,7 +30,7 @@ WORKER = """
 import mcp_extproc.run.worker, mcp_extproc.run.reporter
 """
 
-SHOW = "print(*sys.modules)"
+SHOW = "print(*sys.modules.keys() - BEFORE)"
 
 RENDERS = """
 import os
@@ -41,7 +42,7 @@ live = gateway._live
 live.render_apart()
 [config, rendered] = live._last_rendered
 assert config is live.served.config
-print(*sys.modules)
+print(*sys.modules.keys() - BEFORE)
 assert live._render(config) == rendered
 assert "mcp_extproc.envoy.render.bootstrap" in sys.modules
 gateway._directory.rmdir()
