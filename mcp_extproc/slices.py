@@ -1,4 +1,5 @@
-"""Work in slices: generators that yield wherever others may run. Pure; :func:`mcp_extproc.tasks.in_slices` lets others run."""
+"""Work in slices: generators that yield wherever others may run, which may be every few microseconds. Pure;
+:func:`mcp_extproc.tasks.in_slices` lets others run when it has been long enough."""
 
 from __future__ import annotations
 

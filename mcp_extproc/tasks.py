@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -23,6 +24,9 @@ RESTART_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_SECONDS = 60.0
 """A task that ran for longer before it failed starts at the first pause again."""
 
+SLICE_SECONDS = 0.001
+"""Of work in slices, before others run. The step that is begun then is done first."""
+
 _T = TypeVar("_T")
 
 
@@ -34,15 +38,27 @@ async def in_slices(work: Slices[_T]) -> _T:
     """The result of work that would keep others waiting if it were done at once. They run between its slices, and between
     those of all such work together: fifty large bodies hold others up no longer than one."""
     try:
-        next(work)  # most of it is over with that
+        _slice(work)  # most of it is over with that
         await asyncio.sleep(0)
         turn = _slice_of.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         while True:
             async with turn:  # first come, first served
-                next(work)
+                _slice(work)
                 await asyncio.sleep(0)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
+
+
+def _slice(work: Slices[object]) -> None:
+    """As many steps as fit into a slice. How long one takes nobody knows before: rules, say, may be three or thousands.
+
+    Raises:
+        StopIteration: that was all.
+    """
+    end = time.monotonic() + SLICE_SECONDS
+    next(work)
+    while time.monotonic() < end:
+        next(work)
 
 
 class Tasks:

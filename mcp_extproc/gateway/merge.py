@@ -40,27 +40,8 @@ def _nothing_meets(_server: str, _name: str) -> bool:
     return False
 
 
-_SLICE = 64 * 1024
 _DIGESTED = 4 * 1024 * 1024
 """Bytes of a slice where they are only digested."""
-
-_ENTRY = 1024
-"""About as much text as takes the time that an entry takes besides its length."""
-
-
-class Pace:
-    """Tells when so many entries were worked on that others may run: after some milliseconds."""
-
-    def __init__(self) -> None:
-        self._left = _SLICE
-
-    def is_slice(self, raw: msgspec.Raw) -> bool:
-        """Whether a slice is full, with this entry."""
-        self._left -= _ENTRY + memoryview(raw).nbytes
-        if self._left > 0:
-            return False
-        self._left = _SLICE
-        return True
 
 
 def failures(outcomes: Sequence[Outcome]) -> list[Failed]:
@@ -121,10 +102,8 @@ def entries(
     merged: list[orjson.Fragment] = []
     left_out = _LeftOut()
     seen: set[str] = set()
-    pace = Pace()
     for server, raw in listed(outcomes):
-        if pace.is_slice(raw):
-            yield
+        yield
         known = _served(server, raw, entry, left_out)
         if known is None:
             continue
@@ -216,10 +195,8 @@ def owners(
         may_see: whether an entry is for the caller.
     """
     found: dict[str, set[str]] = {}
-    pace = Pace()
     for server, raw in listed(outcomes):
-        if pace.is_slice(raw):
-            yield
+        yield
         known = _known_by(raw, entry)
         if known is not None and offered(server, known[1]) and may_see(server, known[1], known[0]):
             found.setdefault(known[1], set()).add(server)
@@ -229,10 +206,8 @@ def owners(
 def names(outcomes: Sequence[Outcome], entry: Entry) -> Slices[frozenset[tuple[str, str]]]:
     """Servers and their own names."""
     found = set()
-    pace = Pace()
     for server, raw in listed(outcomes):
-        if pace.is_slice(raw):
-            yield
+        yield
         known = _known_by(raw, entry)
         if known is not None:
             found.add((server, known[1]))

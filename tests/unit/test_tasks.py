@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -154,7 +155,8 @@ async def test_a_task_that_fails_while_it_is_ended_is_logged(caplog: pytest.LogC
     assert {fields["task"] for fields in failures(caplog)} == {"post", "pump"}
 
 
-async def test_others_wait_for_one_slice_however_many_are_at_work() -> None:
+async def test_others_wait_for_one_slice_however_many_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks_module, "SLICE_SECONDS", 0.0)
     ran = 0
 
     def work() -> Slices[int]:
@@ -176,3 +178,27 @@ async def test_others_wait_for_one_slice_however_many_are_at_work() -> None:
             most = max(most, ran - before)
     assert [task.result() for task in at_work] == [7] * 10
     assert most == 1
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0.00025, 4), (0.0006, 2), (0.5, 1)])
+async def test_a_slice_has_as_many_steps_as_fit_into_it(
+    seconds: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rather than as many as were thought to."""
+    now, ran = 0.0, 0
+
+    def work() -> Slices[None]:
+        nonlocal now, ran
+        for _ in range(100):
+            ran, now = ran + 1, now + seconds
+            yield
+
+    monkeypatch.setattr(tasks_module, "time", SimpleNamespace(monotonic=lambda: now))
+    task = asyncio.create_task(in_slices(work()))
+    at_once = []
+    for _ in range(300):
+        before = ran
+        await asyncio.sleep(0)
+        at_once.append(ran - before)
+    assert task.done()
+    assert (ran, max(at_once)) == (100, steps)

@@ -233,10 +233,8 @@ def _visible(
     # Unprefixed: an entry of several servers is only unambiguous with its prefix.
     assert method.entry is not None
     listed_by: dict[str, set[str]] = {}
-    pace = merge.Pace()
     for server, raw in merge.listed(outcomes):
-        if pace.is_slice(raw):
-            yield
+        yield
         with contextlib.suppress(TooManyMembers):
             uri = jsontext.text_at(raw, method.entry.value)
             if uri is not None and may_see(server, uri, {}):

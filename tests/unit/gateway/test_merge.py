@@ -285,3 +285,21 @@ def test_a_digest_is_of_entries_and_of_their_order_and_servers(one: list[Outcome
 def test_a_digest_of_much_is_made_in_slices() -> None:
     large = listed("a", *[f'"{"x" * 1_000_000}"'] * 20)
     assert sum(1 for _ in merge.digest([large])) >= 3
+
+
+def test_others_may_run_before_each_entry() -> None:
+    """Rules may need long for each."""
+    judged: list[str] = []
+
+    def may_see(_server: str, name: str, _entry: object) -> bool:
+        judged.append(name)
+        return True
+
+    lists = [listed("a", *({"name": f"t{number}"} for number in range(20)))]
+    for work in (
+        merge.entries(lists, Entry.NAME, lambda _, name: name, as_it_is, 100, may_see),
+        merge.owners(lists, Entry.NAME, lambda _, __: True, may_see),
+    ):
+        judged.clear()
+        done = [len(judged) for _ in work]
+        assert done == list(range(20))
