@@ -66,7 +66,9 @@ class Rounds(Reports):
     ],
     ids=["messages", "junk", "stderr"],
 )
-async def test_others_have_their_turn_while_children_flood(writes: str) -> None:
+async def test_others_have_their_turn_while_children_flood(writes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What it has written is read for as long behind its end.
+    monkeypatch.setattr(child_module, "GRACE_SECONDS", PATIENCE)
     rounds, turns = Rounds(), Turns()
     command = (sys.executable, "-S", "-E", "-c", f"import sys\nLINES = {LINES}\n{writes}")
     children = [await Child.start(spec(command=command), rounds, turns, rounds) for _ in range(CHILDREN)]
