@@ -176,8 +176,9 @@ GOALS = (
 OTHERS = ("streams", "start", "rules")
 """Sections of other goals, which consist of no loads."""
 
-SESSION, STREAM = Bounds(1.8, 0.9), Bounds(97.0, 48.5)
-"""KiB of an idle session and of its open stream: Envoy and the worker."""
+SESSION, STREAM = Bounds(7.0, 3.5), Bounds(205.0, 102.5)
+"""KiB of an idle session and of its open stream, Envoy and the worker: not more than they were when goals were set (31fc1a6),
+and half of it. Measured in another way, these were 1.8 and 97 KiB then."""
 
 START = {1: (Bounds(3.0, 2.0), Bounds(70.0, 50.0)), 2: (Bounds(3.0, 2.0), Bounds(95.0, 65.0))}
 """By number of workers: multiples of `bench.start.IMPORTS`, and MB of the Python processes."""

@@ -83,3 +83,28 @@ class Bounded(Generic[_K, _V]):
     def __iter__(self) -> Iterator[_K]:
         """Keys, the oldest first."""
         return iter(self._values)
+
+
+class Alike:
+    """Texts of which equal ones are held once, by whoever holds them: most of what requests say is what others said, too.
+
+    Args:
+        texts: most texts. With one more all are let go, as most are said again at once.
+    """
+
+    MAX_CHARS: Final = 64
+    """Longest text that is looked for: of longer ones most are said by one session alone."""
+
+    def __init__(self, texts: int = 1024) -> None:
+        self._most = texts
+        self._texts: dict[str, str] = {}
+
+    def one(self, text: str) -> str:
+        """The text that is held already, if one is equal."""
+        known = self._texts.get(text)
+        if known is not None or len(text) > self.MAX_CHARS:
+            return known or text
+        if len(self._texts) >= self._most:
+            self._texts.clear()
+        self._texts[text] = text
+        return text

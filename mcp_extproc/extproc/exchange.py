@@ -206,6 +206,7 @@ class Exchange:
             is_judged=is_judged,
             awaits_policies=awaits_policies,
             hidden=() if claims is None else _HIDDEN,
+            one=self._processor.alike.one,
         )
         gateway = self._processor.gateway
         if route.startswith(REPAIR_ROUTE):

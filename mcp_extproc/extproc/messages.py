@@ -6,6 +6,7 @@ Source: envoy/service/ext_proc/v3/external_processor.proto; the field numbers ar
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -216,6 +217,7 @@ def read_head(
     is_judged: bool = False,
     awaits_policies: bool = False,
     hidden: tuple[str, ...] = (),
+    one: Callable[[str], str] = str,
 ) -> RequestHead:
     """The request headers of a message.
 
@@ -226,12 +228,13 @@ def read_head(
         is_judged: see :attr:`RequestHead.is_judged`.
         awaits_policies: see :attr:`RequestHead.awaits_policies`.
         hidden: see :attr:`RequestHead.hidden`.
+        one: an equal text that others hold already (:class:`mcp_extproc.bounded.Alike`), for heads that are kept.
     """
     fields: dict[str, str] = {}
     repeated: dict[str, tuple[str, ...]] = {}
     for header in headers.headers.headers:
-        value = (header.raw_value or header.value.encode()).decode("latin-1")
-        name = header.key.lower()
+        value = one((header.raw_value or header.value.encode()).decode("latin-1"))
+        name = one(header.key.lower())
         if name in fields:
             repeated[name] = (*repeated.get(name, (fields[name],)), value)
             value = f"{fields[name]}, {value}"

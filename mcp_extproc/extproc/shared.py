@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from mcp_extproc.bounded import MIB, Bounded
+from mcp_extproc.bounded import MIB, Alike, Bounded
 from mcp_extproc.extproc.detail import Details
 from mcp_extproc.extproc.identity import Identification, Proof
 from mcp_extproc.extproc.recorder import Recorder
@@ -144,6 +144,8 @@ class Shared:
         # An agent's calls begin with the same bytes each time, as long as Envoy leaves out what differs (ext_proc's
         # forward_rules), and a server's answers too.
         self.known_heads: Bounded[bytes, KnownHead] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
+        self.alike = Alike()
+        """Headers of heads, of which clients have mostly the same."""
         self.known_responses: Bounded[bytes, ResponseHead] = Bounded(_MAX_KNOWN, _MAX_KNOWN_BYTES)
 
     def apply(self, effects: Effects) -> None:

@@ -6,6 +6,7 @@ only the boolean sub-capabilities have to be true.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -17,6 +18,20 @@ SERVED: Final = ("completions", "logging", "prompts", "resources", "tools")
 """Server capabilities that are passed on to clients. No other: clients would ask for what the gateway does not carry."""
 
 Flags = frozenset[str]
+
+_MOST_SHARED: Final = 32
+_MOST_SHARED_CHARS: Final = 1024
+
+
+@lru_cache(maxsize=256)
+def _first_of(flags: Flags) -> Flags:
+    return flags
+
+
+def shared(flags: Flags) -> Flags:
+    """The same flags, held once by all sessions that have them. Servers choose their names: what is unusual is not kept."""
+    usual = len(flags) <= _MOST_SHARED and sum(map(len, flags)) <= _MOST_SHARED_CHARS
+    return _first_of(flags) if usual else flags
 
 
 def server_flags(declared: Members) -> Flags:

@@ -16,9 +16,10 @@ from typing import Final
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec.structs import force_setattr
 
 from mcp_extproc.bounded import MIB, Bounded
-from mcp_extproc.mcp.capabilities import Flags
+from mcp_extproc.mcp.capabilities import Flags, shared
 from mcp_extproc.mcp.sealing import derive_key, from_base64, to_base64
 
 _VERSION = b"\x01"
@@ -73,6 +74,10 @@ class UpstreamSession(msgspec.Struct, frozen=True, array_like=True):
     carried: str = ""
     """Hash of what the server got of the caller when it was opened; empty for nothing. No other caller has it."""
 
+    def __post_init__(self) -> None:
+        # A worker remembers thousands, of which nearly all say the same here.
+        force_setattr(self, "capabilities", shared(self.capabilities))
+
     def __repr__(self) -> str:
         # The id is a credential for the session.
         return f"UpstreamSession({self.version!r}, {'an id' if self.id is not None else 'no id'})"
@@ -97,6 +102,9 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     """By server. A server that was down at ``initialize`` is missing."""
     offer: int = 0
     """Checksum of what the configuration offered clients then; 0 where it is not known."""
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "client_flags", shared(self.client_flags))
 
 
 class OpenedSession(msgspec.Struct, frozen=True):

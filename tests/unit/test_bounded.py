@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from mcp_extproc.bounded import Bounded
+from mcp_extproc.bounded import Alike, Bounded
 
 
 def test_the_oldest_are_forgotten_one_by_one() -> None:
@@ -52,3 +52,23 @@ def test_a_few_more_than_it_holds_cost_a_few_misses() -> None:
         if key not in store:
             store.keep(key, value=True, size=1)
     assert hits > 6_500
+
+
+def _made(text: str) -> str:
+    """An equal text that is another object."""
+    return "".join([*text])
+
+
+def test_equal_texts_are_held_once() -> None:
+    alike, first = Alike(), _made("application/json")
+    assert alike.one(first) is first
+    assert alike.one(_made("application/json")) is first
+
+
+def test_texts_that_are_long_or_many_are_not_held() -> None:
+    alike, long = Alike(texts=2), "x" * (Alike.MAX_CHARS + 1)
+    alike.one(long)
+    assert alike.one(other := _made(long)) is other
+    for text in ("first", "second", "third"):
+        alike.one(text)
+    assert alike.one(other := _made("first")) is other

@@ -59,6 +59,7 @@ HELD = {
 kept (``content``: whoever finds it has it already)."""
 
 BESIDES = {
+    "bounded.py Alike._texts": "by all of the text that is kept",
     "bounded.py Bounded._sizes": "a part of each store",
     "bounded.py Bounded._values": "a part of each store",
     "extproc/detail.py Details._known": "by what Envoy's configuration reads",

@@ -81,6 +81,17 @@ def test_a_session_comes_back_as_it_was(session: Session, secret: str) -> None:
     assert (found.session, found.id) == (session, name)
 
 
+def test_sessions_that_may_do_the_same_hold_that_once() -> None:
+    """A worker remembers thousands. What servers name is not kept where it is unusual."""
+    mine, others = (opened(SEALER.seal(session(client=client))[0]) for client in ("a", "b"))
+    assert mine.client_flags is others.client_flags
+    assert mine.upstreams["a"].capabilities is others.upstreams["a"].capabilities
+    for unusual in (frozenset(map(str, range(100))), frozenset({"x" * 2000})):
+        one, other = (UpstreamSession("2025-06-18", None, frozenset([*unusual])) for _ in range(2))
+        assert one.capabilities == other.capabilities == unusual
+        assert one.capabilities is not other.capabilities
+
+
 def test_the_same_session_never_gives_the_same_token() -> None:
     pairs = [SEALER.seal(session()) for _ in range(20)]
     assert len({token for token, _ in pairs}) == len({name for _, name in pairs}) == 20
