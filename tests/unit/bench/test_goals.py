@@ -190,12 +190,12 @@ def test_starts_and_memory() -> None:
 
 def test_sessions_and_streams_are_those_of_envoy_and_the_worker_together() -> None:
     sizes = {"worker": 1_000_000, "envoy": 2_000_000}
-    before = {"worker": 1_102_400, "envoy": 2_000_000}
-    first = {"worker": 1_204_800, "envoy": 12_240_000}
+    before = {"worker": 1_512_000, "envoy": 2_000_000}
+    first = {"worker": 1_614_400, "envoy": 32_720_000}
     held = StreamOutcome(100, sizes, before, [Round(first, sizes)], 10.0, {"worker": 0.0}, 0)
     assert rows({}, [held]) == [
-        ("an idle session", "KiB", "≤ 1.8", "≤ 0.9", "1.00 [1.00, 1.00]", "", "must reached"),
-        ("its open stream", "KiB", "≤ 97", "≤ 48.5", "101.00 [101.00, 101.00]", "", "**missed**"),
+        ("an idle session", "KiB", "≤ 7", "≤ 3.5", "5.00 [5.00, 5.00]", "", "must reached"),
+        ("its open stream", "KiB", "≤ 205", "≤ 102.5", "301.00 [301.00, 301.00]", "", "**missed**"),
     ]
 
 
