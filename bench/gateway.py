@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,8 @@ from mcp_extproc.cli.serve import WORKER
 from mcp_extproc.envoy.layout import LISTENER
 
 _COMMAND = Path(sys.executable).with_name("mcp-extproc")
+_PASS_THROUGH: Mapping[str, object] = {"pass_through": {}, "log": {"access": "", "level": "warning"}}
+"""A configuration without servers: Envoy's own routes lead to them."""
 _FLOOR = (sys.executable, "-m", "bench.floor")
 """In place of it: a worker that does the least."""
 _REPOSITORY = Path(__file__).resolve().parent.parent
@@ -83,9 +85,10 @@ Server = Mapping[str, object]
 """A server in the configuration."""
 
 
-def http_server(port: int) -> Server:
-    """A server at a loopback port."""
-    return {"url": f"http://127.0.0.1:{port}/mcp", "tools": _filter()}
+def http_server(port: int, *, untrusted: bool = False) -> Server:
+    """A server at a loopback port. Of one that is untrusted each answer is read."""
+    settings = {"untrusted": True} if untrusted else {}
+    return {"url": f"http://127.0.0.1:{port}/mcp", "tools": _filter(), **settings}
 
 
 def stdio_server(sharing: str) -> Server:
@@ -153,18 +156,7 @@ class Gateway:
     def bootstrap(self) -> str:
         """Envoy's configuration. Raises BenchError with the command's error if it failed."""
         where = [word for socket in self._sockets for word in ("--extproc", f"unix:{socket}")]
-        done = subprocess.run(
-            [_COMMAND, "envoy", "bootstrap", self._file, *where],
-            env={**os.environ, **self._environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise BenchError(
-                f"mcp-extproc envoy bootstrap failed with status {done.returncode}:\n{done.stderr.strip()}"
-            )
-        return done.stdout
+        return _printed(["bootstrap", self._file, *where], self._environment)
 
     def start(self, children: ExitStack) -> dict[str, Measured]:
         """The ext_proc workers, by their names in the report, and the supervisor of several."""
@@ -186,6 +178,40 @@ class Gateway:
         if len(self._sockets) > 1:
             command += ["--workers", str(len(self._sockets))]
         return children.enter_context(Child("serve", command, self._directory, environment=self._environment))
+
+
+def with_pass_through(directory: Path, existing: str, children: ExitStack) -> tuple[str, Child]:
+    """Somebody's configuration of Envoy, whose requests to /mcp are inspected on their way, and the worker that does it.
+
+    Raises BenchError with the command's error if it failed.
+
+    Args:
+        directory: for the files, the socket and the logs; created.
+        existing: the configuration.
+        children: ends the worker.
+    """
+    (directory / _SOCKETS).mkdir(mode=0o700, parents=True)
+    file, theirs, socket = directory / "gateway.yaml", directory / "existing.json", f"unix:{directory}/worker.sock"
+    file.write_text(yaml.safe_dump(dict(_PASS_THROUGH)))
+    theirs.write_text(existing)
+    environment = {"XDG_RUNTIME_DIR": str(directory)}
+    attached = _printed(
+        ["attach", theirs, "--config", file, "--pass-through", "/mcp", "--extproc", socket], environment
+    )
+    command: list[str | Path] = [_COMMAND, "serve", file, "--listen", socket]
+    serving = children.enter_context(Child("serve", command, directory, environment=environment))
+    return json.dumps(yaml.safe_load(attached)), serving
+
+
+def _printed(arguments: Sequence[str | Path], environment: Mapping[str, str]) -> str:
+    """What `mcp-extproc envoy` prints. Raises BenchError with its error if it failed."""
+    command: list[str | Path] = [_COMMAND, "envoy", *arguments]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchError(
+            f"mcp-extproc envoy {arguments[0]} failed with status {done.returncode}:\n{done.stderr.strip()}"
+        )
+    return done.stdout
 
 
 def run_with_defaults(

@@ -36,8 +36,8 @@ RUNS: Final = "runs"
 GOALS: Final = "goals"
 
 ORDER: Final = (
-    RUNS, GOALS, "calls", "logged", "events", "large", "lists of 3", "lists of 30", "policy", "authentication", "telemetry",
-    "workers", "run", "stdio", "where", "stdio-sessions", "streams", "start", "rules",
+    RUNS, GOALS, "calls", "logged", "events", "large", "read", "pass-through", "lists of 3", "lists of 30", "policy",
+    "authentication", "telemetry", "workers", "run", "stdio", "where", "stdio-sessions", "streams", "start", "rules",
 )  # fmt: skip
 """Of sections on the page."""
 

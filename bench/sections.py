@@ -12,8 +12,8 @@ COMPARED = ("plain", "mcp", "router", "gateway")
 """Systems that can be selected; the last one represents this gateway on every selected transport."""
 
 PLANNED = (
-    "calls", "logged", "events", "large", "lists", "policy", "authentication", "telemetry", "workers", "run",
-    "stdio",
+    "calls", "logged", "events", "large", "read", "pass-through", "lists", "policy", "authentication", "telemetry", "workers",
+    "run", "stdio",
 )  # fmt: skip
 """Sections that consist of rounds."""
 
@@ -36,13 +36,22 @@ _LONGER = 3
 _SETTLE = 1.5
 """Seconds. Envoy holds records back for a tenth of one, and the collector spans for one."""
 
-_RESULTS = (0, 65_536)
-"""Characters of padding in the results of a server on two transports."""
+_LARGE_RESULT = 65_536
+"""Characters of padding in a large result."""
+
+_RESULTS = (0, _LARGE_RESULT)
+"""The same of a server on two transports."""
 
 _LARGE = (
     Scenario(65_536, 4), Scenario(65_536, 16), Scenario(0, 16, result=65_536), Scenario(0, 16, result=1_048_576),
 )  # fmt: skip
 """Large calls, each also through the prototype, which shows what they take before anything is read."""
+
+_READ = ("untrusted", "resources")
+"""This gateway with servers whose answers in JSON it reads."""
+
+_INSPECTED = (65_536, 1_048_576)
+"""Characters of padding in arguments that pass through."""
 
 _FEW, _MANY = 3, 30
 """Number of servers whose lists are merged."""
@@ -108,6 +117,14 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
         elif section == "large":
             floor = ["floor"] if gateways else []
             add("large", [*_without(others, "mcp"), *floor, *(each.gateway for each in gateways)], *_LARGE)
+        elif section == "read" and gateways:
+            systems = [*_without(others, "mcp", "plain"), "gateway", *_READ]
+            scenarios = [*small, Scenario(0, busiest, result=_LARGE_RESULT)]
+            add("read", systems, *scenarios, references=("router", "gateway"), subject=" answered in JSON")
+        elif section == "pass-through" and gateways:
+            systems = [*_without(others, "router"), "pass-through"]
+            scenarios = [*small, *(Scenario(size, busiest) for size in _INSPECTED)]
+            add("pass-through", systems, *scenarios, references=("plain", "mcp"), subject=" of one server, inspected")
         elif section == "lists":
             systems = [*_without(others, "mcp", "plain"), *(each.gateway for each in gateways)]
             for servers in (_FEW, _MANY):

@@ -28,6 +28,7 @@ from bench.gateway import (
     with_bridge,
     with_filter,
     with_keys,
+    with_pass_through,
 )
 from bench.slices import SERVER
 from bench.steps import STEPS_SUFFIX
@@ -133,11 +134,16 @@ def _native(
 
 
 def _gateway(
-    name: str, transport: str, upstream: Callable[[Ports], int] = lambda ports: ports.sessions, workers: int = 1
+    name: str,
+    transport: str,
+    upstream: Callable[[Ports], int] = lambda ports: ports.sessions,
+    workers: int = 1,
+    *,
+    untrusted: bool = False,
 ) -> Callable[[Stage], Running]:
     def start(stage: Stage) -> Running:
         port = free_port()
-        servers = {server: http_server(upstream(stage.upstream)) for server in stage.servers}
+        servers = dict.fromkeys(stage.servers, http_server(upstream(stage.upstream), untrusted=untrusted))
         gateway = Gateway(stage.directory / name, port, servers, transport, workers)
         processes = gateway.start(stage.children)
         return Running(port, {"envoy": stage.envoy_child(name, gateway.bootstrap()), **processes})
@@ -167,6 +173,14 @@ def _logged_gateway(stage: Stage) -> Running:
 
 def _logging(log: Path) -> dict[str, object]:
     return {"log": {"access": str(log), "level": "warning"}}
+
+
+def _inspected(stage: Stage) -> Running:
+    """Plain Envoy, whose requests pass through."""
+    port = free_port()
+    existing = native.plain(port, stage.upstream.sessions, stage.servers).to_json()
+    attached, worker = with_pass_through(stage.directory / "pass-through", existing, stage.children)
+    return Running(port, {"envoy": stage.envoy_child("pass-through", attached), "worker": worker})
 
 
 def _judged_gateway(stage: Stage) -> Running:
@@ -319,6 +333,10 @@ def _stateless(ports: Ports) -> int:
     return ports.stateless
 
 
+def _resources(ports: Ports) -> int:
+    return ports.resources
+
+
 SYSTEMS: Mapping[str, System] = {
     "plain": System("a", "plain Envoy, no filter", _native("plain", native.plain), is_gateway=False),
     "mcp": System("b", "Envoy's mcp filter", _native("mcp", native.parsing), is_gateway=False),
@@ -346,11 +364,14 @@ SYSTEMS: Mapping[str, System] = {
     "run-no-page": System("d", "`run` without a status page", _run("run-no-page", {"status": {"address": ""}})),
     "events": System("d", "servers that begin with events", _gateway("d-events", "http2", _events)),
     "stateless": System("d", "servers without sessions", _gateway("d-stateless", "http2", _stateless)),
+    "untrusted": System("d", "untrusted servers", _gateway("d-untrusted", "http2", untrusted=True)),
+    "resources": System("d", "servers with resources", _gateway("d-resources", "http2", _resources)),
     "workers": System("d", "two workers", _gateway("d-workers", "http2", workers=2)),
     "floor": System("p", "a prototype, ext_proc alone", _floor("floor", _sessions)),
     "floor-logged": System("p", "a prototype, logging", _floor("floor-logged", _sessions, logged=True)),
     "floor-events": System("p", "a prototype, servers that begin with events", _floor("floor-events", _events)),
     "floor-stateless": System("p", "a prototype, servers without sessions", _floor("floor-stateless", _stateless)),
+    "pass-through": System("j", "pass-through on plain Envoy", _inspected, is_gateway=False),
     "http": System("f", "a server on HTTP", _own_http),
     "stdio": System("g", "on stdio, a child for each session", _stdio("session")),
     "shared": System("h", "on stdio, one child for all", _stdio("shared")),

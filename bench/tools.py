@@ -46,12 +46,14 @@ class Tools:
 
     Args:
         count: number of tools, at least 2.
+        resources: whether there are resources, too: none of them is ever asked for.
     """
 
-    def __init__(self, count: int = 2) -> None:
+    def __init__(self, count: int = 2, *, resources: bool = False) -> None:
+        capabilities: _Json = {"tools": {}} | ({"resources": {}} if resources else {})
         listed = [_tool(name) for name in tool_names(count)]
         self._methods: dict[str, Callable[[_Json], _Json]] = {
-            "initialize": _initialized,
+            "initialize": lambda params: _initialized(params, capabilities),
             "ping": lambda _: {},
             "tools/list": lambda _: {"tools": listed},
             "tools/call": _call,
@@ -115,10 +117,10 @@ def _tool(name: str) -> _Json:
     }
 
 
-def _initialized(params: _Json) -> _Json:
+def _initialized(params: _Json, capabilities: _Json) -> _Json:
     return {
         "protocolVersion": params["protocolVersion"],
-        "capabilities": {"tools": {}},
+        "capabilities": capabilities,
         "serverInfo": {"name": "bench-upstream", "version": "1"},
     }
 

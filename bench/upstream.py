@@ -2,10 +2,11 @@
 
     python -m bench.upstream [TOOLS]
 
-listens on three free loopback ports, prints them, and ends with its standard input. It implements Streamable HTTP of
+listens on four free loopback ports, prints them, and ends with its standard input. It implements Streamable HTTP of
 2025-06-18: initialize, notifications, tools/list and tools/call. On the first two ports initialize returns a session id,
 which every later request must have; on the third there are no sessions. On the first one requests are answered with JSON, on
-the others with event streams, as servers of the official SDKs do by default.
+the next two with event streams, as servers of the official SDKs do by default. The fourth is as the first one, but that
+initialize says that there are resources, too.
 
 It lists the given number of tools, at least its two (`bench.tools`). `count` returns an event stream on all ports, one write
 for each event.
@@ -46,6 +47,8 @@ class Ports(NamedTuple):
     """The same, answering with event streams."""
     stateless: int
     """Without sessions, answering with event streams."""
+    resources: int
+    """As the first one, with resources."""
 
     @classmethod
     def parse(cls, line: bytes) -> Ports:
@@ -66,6 +69,7 @@ class Server:
         tools: number of tools.
         stateless: without sessions.
         in_events: answering all requests with event streams.
+        resources: having some, it says.
         requests: counts them by method; with other servers, if they have the same.
     """
 
@@ -75,6 +79,7 @@ class Server:
         *,
         stateless: bool = False,
         in_events: bool = False,
+        resources: bool = False,
         requests: Counter[str] | None = None,
     ) -> None:
         self._requests = Counter() if requests is None else requests
@@ -84,7 +89,7 @@ class Server:
         self._session_count = 0
         self.streams = 0
         """Number of open streams."""
-        self._tools = Tools(tools)
+        self._tools = Tools(tools, resources=resources)
 
     def answer(self, request: Message) -> bytes | Events:
         """The complete response to a request."""
@@ -191,6 +196,7 @@ async def _serve(tools: int) -> None:
         Server(tools, requests=all_),
         Server(tools, in_events=True, requests=all_),
         Server(tools, stateless=True, in_events=True, requests=all_),
+        Server(tools, resources=True, requests=all_),
     )
     listeners = [await loop.create_server(partial(_Connection, server), "127.0.0.1", 0) for server in servers]
     print(*(listener.sockets[0].getsockname()[1] for listener in listeners), flush=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from bench import native
 from bench.children import Child
 from bench.clock import command_of, name_of
 from bench.errors import BenchError
-from bench.gateway import supervised, with_bridge, with_keys
+from bench.gateway import supervised, with_bridge, with_keys, with_pass_through
 from bench.slices import SERVER
 from mcp_extproc.cli.serve import WORKER
 
@@ -54,3 +56,15 @@ def test_api_keys_are_in_every_route_that_has_a_place_for_them() -> None:
         "typedPerFilterConfig": {"keys": {**place, "credentials": credentials}, "other": {"@type": "other"}}
     }
     assert second == hosts[1]
+
+
+def test_what_passes_through_is_inspected_by_a_worker(tmp_path: Path) -> None:
+    with ExitStack() as children:
+        existing = native.plain(1, 2, ("s1",)).to_json()
+        attached, worker = with_pass_through(tmp_path / "own", existing, children)
+        worker.check()
+        (listener,) = json.loads(attached)["staticResources"]["listeners"]
+        (route,) = listener["filterChains"][0]["filters"][0]["typedConfig"]["routeConfig"]["virtualHosts"][0]["routes"]
+        assert "mcp/pass_through" in route["typed_per_filter_config"]
+        with pytest.raises(BenchError, match=r"envoy attach failed with status \d:\n.*no route|matches exactly"):
+            with_pass_through(tmp_path / "other", existing.replace('"/mcp"', '"/other"'), children)

@@ -193,6 +193,13 @@ def test_the_upstream_counts_requests_of_all_its_servers() -> None:
     assert orjson.loads(answer.body) == both == {"tools/list": 2, "tools/call": 1}
 
 
+def test_only_one_server_says_that_it_has_resources() -> None:
+    params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    initialize = post({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}, {})
+    told = [orjson.loads(whole(server.answer(initialize)).body) for server in (Server(), Server(resources=True))]
+    assert [each["result"]["capabilities"] for each in told] == [{"tools": {}}, {"tools": {}, "resources": {}}]
+
+
 def test_a_stateless_server_gives_no_session_and_wants_none() -> None:
     server = Server(stateless=True)
     params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}

@@ -20,6 +20,8 @@ def test_all_sections() -> None:
         "logged": ("router-logged", "gateway-logged", "floor-logged"),
         "events": ("plain", "router", "gateway", "events", "stateless", "floor-events", "floor-stateless"),
         "large": ("plain", "router", "floor", "gateway"),
+        "read": ("router", "gateway", "untrusted", "resources"),
+        "pass-through": ("plain", "mcp", "pass-through"),
         "lists of 3": ("router", "gateway"),
         "lists of 30": ("router", "gateway"),
         "policy": ("router", "router-policy", "gateway", "again", "policy"),
@@ -33,11 +35,17 @@ def test_all_sections() -> None:
     assert found["events"].scenarios == (
         Scenario(0, 1, "event"), Scenario(0, 16, "event"), Scenario(0, 16, "events"),
     )  # fmt: skip
-    assert [len(plan.servers) for plan in found.values()] == [3, 3, 3, 3, 3, 30, 3, 3, 3, 3, 3, 1]
+    assert [len(plan.servers) for plan in found.values()] == [3, 3, 3, 3, 3, 3, 3, 30, 3, 3, 3, 3, 3, 1]
     assert found["lists of 30"].tools == 50
     assert found["logged"].scenarios == (Scenario(0, 1), Scenario(0, 16))
     assert found["logged"].references == ("router-logged",)
     assert found["policy"].references == ("router", "gateway")
+    assert found["read"].references == ("router", "gateway")
+    assert [(each.result, each.connections) for each in found["read"].scenarios] == [(0, 1), (0, 16), (65_536, 16)]
+    assert found["pass-through"].references == ("plain", "mcp")
+    assert [(each.content, each.connections) for each in found["pass-through"].scenarios] == [
+        (0, 1), (0, 16), (65_536, 16), (1_048_576, 16),
+    ]  # fmt: skip
     assert found["workers"].references == ("gateway",)
     fine, plain = found["authentication"], found["workers"]
     assert (fine.rounds, fine.seconds) == (2 * plain.rounds, plain.seconds)
