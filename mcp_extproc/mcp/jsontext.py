@@ -49,6 +49,9 @@ _SLICE_ELEMENTS = 500
 _SHORT_BYTES = 1024
 """Of a text in which something is counted as soon as it is found."""
 
+_FEW_BRACKETS = 64
+"""In a large text: mostly it is large for its strings, then, as answers with files are."""
+
 _NARROW_BYTES = 64 * 1024
 """Texts up to this size have few members, whatever they are: the worst of them is taken apart in some 2 ms."""
 
@@ -485,8 +488,27 @@ def editing(text: bytes | msgspec.Raw, where: Places, change: Callable[[str], st
     """The same in slices: others may run between two of them."""
     if memoryview(text).nbytes > _SLICE_BYTES:
         yield
-    if isinstance(where, _Tree) and not _may_have(bytes(text), where.last_names):
+    if isinstance(where, _Tree):
+        return (yield from _editing_all(bytes(text), where, change))
+    return (yield from _editing_at(text, where, change))
+
+
+def _editing_all(text: bytes, where: _Tree, change: Callable[[str], str]) -> Slices[bytes | None]:
+    """The same from the top."""
+    if len(text) > _SHORT_BYTES and not _has_more_brackets(text, _FEW_BRACKETS):
+        # A few passes over it take less than to look for each name in it.
+        try:
+            return (yield from _editing_at(text, where, change))
+        except TooManyMembers:
+            if _may_have(text, where.last_names):
+                raise
+            return None
+    if not _may_have(text, where.last_names):
         return None
+    return (yield from _editing_at(text, where, change))
+
+
+def _editing_at(text: bytes | msgspec.Raw, where: Places, change: Callable[[str], str]) -> Slices[bytes | None]:
     if where is None:
         before = text_of(text)
         after = None if before is None else change(before)

@@ -25,6 +25,8 @@ CREDENTIALS_UNAVAILABLE: Final = "credentials_unavailable"
 """It was not asked: there are none for it."""
 
 _IS_ERROR = re.compile(rb'"isError"\s*:\s*true')
+_ENDS_BOTH = b'rror"'
+"""Both names of members that tell of an error: nearly all answers have none of them, or one that says there is none."""
 
 ErrorCode = Annotated[int, msgspec.Meta(gt=-(10**15), lt=10**15)]
 """Of a JSON-RPC error. From there on Envoy writes a number of its metadata into a log with an exponent (1e+15), which is no
@@ -41,7 +43,9 @@ def outcome_of(down: bytes, *, is_stream: bool) -> Mapping[str, str | int]:
         down: what the client gets: a JSON answer, or a piece of an event stream that ends with an event.
         is_stream: which one.
     """
-    if b'"error"' not in down and _IS_ERROR.search(down) is None:
+    at = down.find(_ENDS_BOTH)
+    first = at - 4 if at > 4 else 0  # `"isE`, or as much as there is
+    if at < 0 or (down.find(b'"error"', first) < 0 and _IS_ERROR.search(down, first) is None):
         return ANSWERED
     for members in _answers(down, is_stream=is_stream):
         if "error" in members and "result" not in members:

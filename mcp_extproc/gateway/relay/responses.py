@@ -170,6 +170,8 @@ class CallResponse:
         self._counted = 0
         """Bytes of the body that it was fed with."""
         self._most_members = 0
+        self._looked_at = 0
+        """The same, for the most members that there may be."""
         self._parser = SseParser(expected.event_bytes)
         self._encoding = encoding_of(content_encoding)
         self._decompressor: Decompressor | None = None
@@ -275,7 +277,7 @@ class CallResponse:
         if not self._broken:
             self._body += chunk
             try:
-                yield from self._counting(chunk)
+                yield from self._counting()
             except TooManyMembers:
                 self._break(
                     self._error(f"answered with more than {self._json_members} members (limits.json_members)"), Out()
@@ -295,13 +297,17 @@ class CallResponse:
         self._body.clear()
         return (yield from self._answers(body))
 
-    def _counting(self, chunk: bytes) -> Slices[None]:
+    def _counting(self) -> Slices[None]:
         """Count members, as far as it takes to know that there are not too many.
 
         Raises:
             TooManyMembers: there are.
         """
-        self._most_members += sum(map(chunk.count, (b",", b"{", b"[")))  # those in strings, too: there are no more
+        if len(self._body) <= self._json_members:
+            return  # no bytes for more
+        found = (self._body.count(each, self._looked_at) for each in (b",", b"{", b"["))
+        self._most_members += sum(found)  # those in strings, too: there are no more
+        self._looked_at = len(self._body)
         while self._most_members > self._json_members and self._counted < len(self._body):
             piece = bytes(self._body[self._counted : self._counted + _LARGE])
             self._counted += len(piece)

@@ -317,6 +317,28 @@ def test_where_nothing_changes_the_text_is_not_written_again(text: str) -> None:
     assert jsontext.edit(text.encode(), WHERE, str.upper) is None
 
 
+LARGE = f'"large":"{"x" * 2000}"'
+
+
+@pytest.mark.parametrize(("text", "expected"), EDITED)
+@pytest.mark.parametrize("brackets", ["", "[" * 100], ids=["few brackets", "many"])
+def test_large_texts_are_edited_alike(text: str, expected: str, brackets: str) -> None:
+    text, expected = (f'{{"more":"{brackets}",{LARGE},{each[1:]}' for each in (text, expected))
+    assert jsontext.edit(text.encode(), WHERE, str.upper) == expected.encode().replace(b", ", b",")
+
+
+@pytest.mark.parametrize("name", ["own", "uri", "\\u0075ri"])
+@pytest.mark.parametrize("brackets", ["", "[" * 100], ids=["few brackets", "many"])
+def test_what_is_not_taken_apart_passes_where_nothing_can_be_changed(name: str, brackets: str) -> None:
+    members = ",".join(f'"{number}":1' for number in range(jsontext.MAX_OWN_MEMBERS))
+    text = f'{{{members},"{name}":"{brackets}"}}'.encode()
+    if name == "own":
+        assert jsontext.edit(text, WHERE, str.upper) is None
+    else:
+        with pytest.raises(jsontext.TooManyMembers):
+            jsontext.edit(text, WHERE, str.upper)
+
+
 @given(json_texts)
 def test_any_value_can_be_edited(text: str) -> None:
     found = jsontext.edit(text.encode(), WHERE, str.upper)

@@ -26,6 +26,9 @@ FAILED = {**ANSWERED, "error_reason": "tool_error"}
         (b'{"error":{"code":%b}}' % (b"9" * 400), {**ANSWERED, "error_reason": "server_error"}),
         (b'{"error":{"code":-1000000000000000}}', {**ANSWERED, "error_reason": "server_error"}),
         (b'{"error":', ANSWERED),
+        (b'{"result":{"content":[{"text":"an error\\""}],"isError":true}}', FAILED),
+        (b'{"result":{"isError":false,"content":[{"error":1}]}}', ANSWERED),
+        (b'{"a_rror":"rror","error":{"code":1}}', {**ANSWERED, "error_reason": "server_error", "error_code": 1}),
     ],
 )
 def test_outcomes(answer: bytes, facts: Any) -> None:

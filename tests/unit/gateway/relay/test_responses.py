@@ -517,6 +517,17 @@ def test_an_array_of_many_elements_is_adapted_in_slices() -> None:
     assert sum(1 for _ in response.feeding(text, end=True)) > 9
 
 
+def test_a_member_too_many_is_one_wherever_the_body_is_cut() -> None:
+    """Pieces of fewer bytes than there may be members are looked at once there are more."""
+    text = json.dumps(result({"content": [1] * 1_000}), separators=(",", ":")).encode()
+    scan = jsontext.Scan(len(text))
+    scan.feed(text)
+    for spare in (0, -1):
+        expected = Rig().response(json_members=scan.members + spare)
+        out = read(expected, *(text[at : at + 700] for at in range(0, len(text), 700)), kind=JSON)
+        assert ("result" in json.loads(out.down)) == (spare == 0)
+
+
 def test_commas_in_strings_are_no_members() -> None:
     """They are counted first, as it is cheap; where there are many, members are."""
     text = json.dumps(result({"content": [{"type": "text", "text": "," * 5_000}]})).encode()
