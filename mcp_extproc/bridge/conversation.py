@@ -1,10 +1,12 @@
 """One session: which of a server's messages goes to which HTTP response.
 
 In stdio nothing says which request a message is about, save a response's id and a progress token. So a message of neither
-kind goes to the stream that the client opened for such messages (GET), to that of a running call if there is none, and waits
-if there is no call either (MCP 2025-11-25 basic/transports, Streamable HTTP: each message goes on one stream). Log messages
-are mostly about a call that is running, and on another stream they could overtake its result, or be overtaken; so they go
-to such a call first.
+kind goes to the stream that the client opened for such messages (GET), to that of a running call of the client's if there
+is none, and waits if there is no call either (MCP 2025-11-25 basic/transports, Streamable HTTP: each message goes on one
+stream). It does not go to a list, which may be the gateway's own: the client would not see it, and what a server asks as soon
+as a session begins, such as the client's roots, would be refused where the client's stream takes a moment longer. Log
+messages are mostly about a call that is running, and on another stream they could overtake its result, or be overtaken; so
+they go to such a call first.
 
 No I/O here: messages go in, and whoever writes a response takes them out of its stream.
 """
@@ -168,9 +170,9 @@ class Call:
     token: Key | None
     stream: Stream | None
     """``None`` once the client is gone: that does not cancel a call (basic/transports, Sending Messages 6)."""
-    is_clients_own: bool
-    """Whether the client wants to know what the server logs meanwhile. The gateway has requests of its own, which it does
-    not tell the client of."""
+    takes_others: bool
+    """Whether what is about no call may go to its stream. The gateway has requests of its own, which it does not tell the
+    client of."""
 
 
 class Conversation:
@@ -233,6 +235,12 @@ class Conversation:
         self._settle()
         return call
 
+    def lend(self, call: Call) -> None:
+        """Let what is about no call go to the stream of this one, whosesoever it is: the server may be waiting for an answer
+        before it gives its own."""
+        call.takes_others = True
+        self._settle()
+
     def listen(self, stream: Stream) -> None:
         """Send what is not about a call to a stream, and first of all what has waited for one."""
         self._streams.append(stream)
@@ -253,7 +261,7 @@ class Conversation:
             return call.stream
         if message.kind is Kind.RESPONSE or message.progress is not None:
             return None
-        return (self._logging() if message.is_log else None) or self._common()
+        return (self._lent() if message.is_log else None) or self._common()
 
     def receive(self, message: Incoming, source: Part | None = None) -> list[bytes]:
         """Take a message of the server to its stream. Returns what is to be answered to the server instead.
@@ -315,13 +323,11 @@ class Conversation:
 
     def _common(self) -> Stream | None:
         """Where messages go that are about no call."""
-        if self._streams:
-            return self._streams[-1]
-        return next((call.stream for call in self._calls.values() if call.stream is not None), None)
+        return self._streams[-1] if self._streams else self._lent()
 
-    def _logging(self) -> Stream | None:
-        """Where log messages go while a call runs."""
-        calls = (call.stream for call in self._calls.values() if call.is_clients_own and call.stream is not None)
+    def _lent(self) -> Stream | None:
+        """The stream of a running call that takes them, too."""
+        calls = (call.stream for call in self._calls.values() if call.takes_others and call.stream is not None)
         return next(calls, None)
 
     def _answer(self, call: Call, text: bytes, source: Part | None) -> None:

@@ -17,7 +17,7 @@ from aiohttp import web
 from mcp_extproc.bridge import places
 from mcp_extproc.bridge.child import Child, Reports
 from mcp_extproc.bridge.connection import Connection
-from mcp_extproc.bridge.conversation import Stream
+from mcp_extproc.bridge.conversation import Call, Stream
 from mcp_extproc.bridge.peer import NO_ROOM, HasEnded, NotRead, Start
 from mcp_extproc.bridge.pool import Pool, Session, Unavailable
 from mcp_extproc.bridge.spec import SseServer, StdioServer, Told
@@ -37,6 +37,9 @@ _PASSED = ("traceparent", "tracestate", "baggage", "x-request-id", "accept-langu
 
 _BODY_SECONDS = 30.0
 """For the body of a request. Envoy has all of it, or most, before it asks."""
+
+_LENT_AFTER_SECONDS = 3.0
+"""For a client that listens to open its stream, and less than a list may take (``discovery_timeout``)."""
 
 _FAILED = {BRIDGE_HEADER: HAS_FAILED}
 
@@ -103,17 +106,19 @@ class BridgeServer:
         sent = await self._sent(request)
         if isinstance(sent, web.Response):
             return sent
-        session, stream = sent
+        session, call, stream = sent
         try:
+            if not call.takes_others:
+                await _lending(session, call, stream)
             return await _respond(request, stream)
         finally:
             session.leave(stream)
 
-    async def _sent(self, request: web.Request) -> web.Response | tuple[Session, Stream]:
+    async def _sent(self, request: web.Request) -> web.Response | tuple[Session, Call, Stream]:
         """Send a message on. A function of its own, so that the message is not kept until it is answered.
 
         Returns:
-            The response, or the stream that brings it.
+            The response, or the call and the stream that brings its answer.
         """
         message = envelope.read(await self._body(request, self._holder(request)))
         context = tuple((name, value) for name in _PASSED if (value := request.headers.get(name)) is not None)
@@ -132,7 +137,7 @@ class BridgeServer:
         except McpError:
             session.forget(call)
             raise
-        return session, stream
+        return session, call, stream
 
     def _holder(self, request: web.Request) -> str:
         """For whose sake a request's body is held: its session's, or its own where it begins one.
@@ -243,6 +248,15 @@ def _send(server: str, session: Session, message: Message, context: Headers) -> 
             # It has heard nothing of the message, which may be sent once more.
             raise _session_ended(id) from None
         raise Unavailable(server, str(error), id) from None
+
+
+async def _lending(session: Session, call: Call, stream: Stream) -> None:
+    """Wait for a list's answer. One that takes long may be waiting for an answer itself, with no other stream to ask on."""
+    try:
+        async with asyncio.timeout(_LENT_AFTER_SECONDS):
+            await stream.something()
+    except TimeoutError:
+        session.conversation.lend(call)
 
 
 async def _respond(request: web.Request, stream: Stream) -> web.StreamResponse:

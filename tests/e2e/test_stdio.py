@@ -44,6 +44,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory, gate: Path) -> Async
         "shared": {"command": [*SERVER, "good"], "sharing": "shared"},
         "idle": {"command": [*SERVER, "good"], "idle_timeout": "200ms"},
         "gated": {"command": [*SERVER, "when", str(gate)], "sharing": "shared", "discovery_timeout": "500ms"},
+        "curious": {"command": [*SERVER, "curious"]},
         "missing": {"command": ["nonsense"]},
     }
     async with start_gateway(tmp_path_factory.mktemp("stdio"), servers) as gateway:
@@ -103,6 +104,19 @@ async def test_the_server_asks_the_client(gateway: TestGateway, method: str) -> 
         assert (await reply(gateway, session, question["id"], result={"heard": method})).status == 202
         answer = await stream.message()
     assert (answer["id"], json.loads(answer["result"]["content"][0]["text"])) == (5, {"heard": method})
+
+
+async def test_a_server_asks_before_the_client_listens(gateway: TestGateway) -> None:
+    """As those do that want to know a client's roots when a session begins, while the gateway asks for their lists."""
+    session = await gateway.initialize(capabilities=CAPABILITIES)
+    assert (await gateway.rpc("tools/list", mcp_session_id=session)).status == 200
+    async with listen(gateway, session) as stream:
+        while (question := await stream.message()).get("method") != "roots/list":
+            pass  # that lists have changed
+        assert (await reply(gateway, session, question["id"], result={"roots": []})).status == 202
+    await eventually(
+        lambda: call(gateway, session, "curious__heard"), "roots", until=lambda heard: heard == {"roots": {"roots": []}}
+    )
 
 
 async def test_a_shared_server_can_ask_nobody(gateway: TestGateway) -> None:

@@ -1,6 +1,7 @@
 """A stdio server without an SDK, so that it starts at once and can misbehave. It writes what its tools are told to.
 
-Its first argument says how it starts: ``good``, or one of the ways of :func:`begin`.
+Its first argument says how it starts: ``good``, or one of the ways of :func:`begin`. A ``curious`` one asks for the client's
+roots when it is asked for its tools; ``curious first``, before it says which.
 """
 
 from __future__ import annotations
@@ -54,6 +55,27 @@ def begin(how: str, argument: str) -> None:
     elif how == "flood":
         while True:
             notify("notifications/message", level="info", data="x" * 1000)
+
+
+def ask_for_roots(*, waits: bool) -> None:
+    """In no call of the client's."""
+    say({"id": "roots", "method": "roots/list"})
+    while waits and "roots" not in HEARD:
+        note(hear())
+
+
+def note(message: Any) -> None:
+    """Keep an answer of the client's."""
+    if "method" not in message:
+        HEARD[message["id"]] = message.get("result", message.get("error"))
+
+
+HEARD: dict[str, Any] = {}
+"""What came in answer to its own requests that no tool waits for."""
+
+
+def tool_heard(**_: Any) -> Any:
+    return HEARD
 
 
 def tool_env(**_: Any) -> Any:
@@ -159,6 +181,8 @@ def answer(message: Any) -> Any:
             "serverInfo": {"name": "stdio", "version": "1"}, "_meta": {"heard": params},
         }  # fmt: skip
     if method == "tools/list":
+        if sys.argv[1] in ("curious", "curious first") and "roots" not in HEARD:
+            ask_for_roots(waits=sys.argv[1] == "curious first")
         return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]}
     if method == "tools/call":
         result = TOOLS[params["name"]](message=message, **params.get("arguments", {}))
@@ -170,6 +194,7 @@ def main() -> None:
     begin(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "")
     while True:
         message = hear()
+        note(message)
         if "id" in message and "method" in message and (result := answer(message)) is not None:
             say({"id": message["id"], "result": result})
 

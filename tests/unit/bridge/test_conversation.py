@@ -109,6 +109,23 @@ def test_without_a_common_stream_a_running_call_has_it(stage: Stage) -> None:
     assert taken(call) == [told.text]
 
 
+def test_a_list_has_nothing_of_others_until_it_takes_long(stage: Stage) -> None:
+    """It may be the gateway's own, where the client sees nothing of it."""
+    listing = stage.conversation.stream()
+    call = stage.conversation.call(request(1, method="tools/list"), listing)
+    question, told = message(id="q", method="roots/list"), log("x")
+    assert stage.say(question, told) == []
+    assert taken(listing) == []
+    common = stage.listen()
+    assert taken(common) == [question.text, told.text]
+    stage.conversation.leave(common)
+    stage.say(question)
+    stage.conversation.lend(call)
+    assert taken(listing) == [question.text]
+    stage.say(told)
+    assert taken(listing) == [told.text]
+
+
 def test_the_newest_stream_has_it_and_the_one_before_follows(stage: Stage) -> None:
     older, newer = stage.listen(), stage.listen()
     stage.say(log("1"))

@@ -219,6 +219,30 @@ async def test_the_server_asks(stage: Stage, listens: bool) -> None:
         assert await stream.next() is None
 
 
+async def test_a_question_during_a_list_waits_for_the_clients_stream(tmp_path: Path) -> None:
+    async with serving(tmp_path, {"s": spec("curious")}) as stage:
+        client = await stage.session(capabilities={"roots": {}})
+        assert "result" in await client.ask("tools/list")
+        async with client.listen() as stream:
+            assert (await stream.next())["method"] == "roots/list"
+            assert await client.tell({"id": "roots", "result": {"roots": []}}) == 202
+            await eventually(
+                lambda: client.call("heard"), "the answer", until=lambda heard: heard == {"roots": {"roots": []}}
+            )
+
+
+async def test_a_list_that_waits_for_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a client that has no other stream."""
+    monkeypatch.setattr(server, "_LENT_AFTER_SECONDS", 0.01)
+    async with serving(tmp_path, {"s": spec("curious first")}) as stage:
+        client = await stage.session(capabilities={"roots": {}})
+        async with client.request("POST", {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}) as got:
+            stream = Stream(got)
+            assert (await stream.next())["method"] == "roots/list"
+            assert await client.tell({"id": "roots", "result": {"roots": []}}) == 202
+            assert "result" in await stream.next()
+
+
 async def test_cancellation(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server stops, and answers nothing, as the specification has it. The response ends."""
     monkeypatch.setattr(pool, "_CANCELLED_SECONDS", 0.01)
