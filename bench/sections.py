@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from bench.rounds import REFERENCES, Plan, Scenario
 from bench.systems import TRANSPORTS
 
 COMPARED = ("plain", "mcp", "router", "gateway")
 """Systems that can be selected; the last one represents this gateway on every selected transport."""
-
-PLANNED = (
-    "calls", "logged", "events", "large", "read", "pass-through", "lists", "policy", "authentication", "telemetry", "workers",
-    "run", "stdio",
-)  # fmt: skip
-"""Sections that consist of rounds."""
 
 _STDIO = ("http", "stdio", "shared", "direct")
 """One server on its two transports, and on stdio without gateway. All are compared with `http`."""
@@ -76,14 +70,44 @@ class Wishes:
 
 def plans(wishes: Wishes) -> dict[str, Plan]:
     """The plans by name, in the order of execution."""
+    selection = _Selection(wishes)
     found: dict[str, Plan] = {}
-    gateways = [TRANSPORTS[name] for name in wishes.transports] if "gateway" in wishes.systems else []
-    others = [system for system in wishes.systems if system != "gateway"]
-    busiest = max(wishes.connections)
-    small = [Scenario(0, count) for count in wishes.connections]
+    for section in wishes.sections:
+        if section in _PLANS and (selection.gateways or section in _WITHOUT_GATEWAY):
+            found.update(_PLANS[section](selection))
+    return {name: plan for name, plan in found.items() if plan.systems}
 
-    def add(
-        name: str,
+
+class _Selection:
+    """What a section's plans are made of.
+
+    Args:
+        wishes: the user's.
+    """
+
+    def __init__(self, wishes: Wishes) -> None:
+        self.wishes = wishes
+        self.gateways = [TRANSPORTS[name] for name in wishes.transports] if "gateway" in wishes.systems else []
+        """Of this gateway, on each transport."""
+        self.others = [system for system in wishes.systems if system != "gateway"]
+        self.busiest = Scenario(0, max(wishes.connections))
+        self.small = [Scenario(0, count) for count in wishes.connections]
+
+    @property
+    def ours(self) -> list[str]:
+        """Systems of this gateway."""
+        return [each.gateway for each in self.gateways]
+
+    def others_but(self, *left_out: str) -> list[str]:
+        """Systems other than this gateway."""
+        return [system for system in self.others if system not in left_out]
+
+    def floors(self, *names: str) -> list[str]:
+        """Prototypes, where there is a gateway to compare them with."""
+        return list(names) if self.gateways else []
+
+    def plan(
+        self,
         systems: Sequence[str],
         *scenarios: Scenario,
         servers: int = _FEW,
@@ -93,71 +117,103 @@ def plans(wishes: Wishes) -> dict[str, Plan]:
         settle: float = 0.0,
         more: int = 1,
         longer: int = 1,
-    ) -> None:
+    ) -> Plan:
+        """Systems under loads, ``more`` rounds of slices that are ``longer``."""
         names = tuple(f"s{number}" for number in range(1, servers + 1))
-        if systems:
-            seconds, rounds = wishes.seconds * longer, wishes.rounds * more
-            found[name] = Plan(tuple(systems), scenarios, seconds, rounds, names, tools, references, subject, settle)
-
-    for section in wishes.sections:
-        if section == "calls":
-            scenarios = [Scenario(size, count) for size in wishes.content for count in wishes.connections]
-            strict = ["router-strict"] if "router" in others else []
-            floor = ["floor"] if gateways else []
-            add("calls", [*others, *strict, *(each.gateway for each in gateways), *floor], *scenarios)
-        elif section == "events":
-            own = [name for each in gateways for name in (each.gateway, each.events, each.stateless)]
-            scenarios = [Scenario(0, count, "event") for count in wishes.connections]
-            floor = ["floor-events", "floor-stateless"] if gateways else []
-            add("events", [*_without(others, "mcp"), *own, *floor], *scenarios, Scenario(0, busiest, "events"))
-        elif section == "logged":
-            own = [f"{name}-logged" for name in ("router", "gateway") if name in wishes.systems]
-            own += ["floor-logged"] if gateways else []
-            add("logged", own, *small, references=("router-logged",), subject=" with access logs")
-        elif section == "large":
-            floor = ["floor"] if gateways else []
-            add("large", [*_without(others, "mcp"), *floor, *(each.gateway for each in gateways)], *_LARGE)
-        elif section == "read" and gateways:
-            systems = [*_without(others, "mcp", "plain"), "gateway", *_READ]
-            scenarios = [*small, Scenario(0, busiest, result=_LARGE_RESULT)]
-            add("read", systems, *scenarios, references=("router", "gateway"), subject=" answered in JSON")
-        elif section == "pass-through" and gateways:
-            systems = [*_without(others, "router"), "pass-through"]
-            scenarios = [*small, *(Scenario(size, busiest) for size in _INSPECTED)]
-            add("pass-through", systems, *scenarios, references=("plain", "mcp"), subject=" of one server, inspected")
-        elif section == "lists":
-            systems = [*_without(others, "mcp", "plain"), *(each.gateway for each in gateways)]
-            for servers in (_FEW, _MANY):
-                add(f"lists of {servers}", systems, Scenario(0, 1, "list"), servers=servers, tools=_LISTED)
-        elif section == "policy" and gateways:
-            judged = ["router", "router-policy"] if "router" in others else []
-            systems = [*judged, "gateway", "again", "policy"]
-            references = ("router", "gateway")
-            add("policy", systems, Scenario(0, busiest), references=references, subject=" under a policy", more=_MORE)
-        elif section == "authentication" and gateways:
-            subject = " with authentication"
-            systems = ["gateway", *_AUTHENTICATING]
-            add("authentication", systems, *small, references=("gateway",), subject=subject, more=_MORE)
-        elif section == "telemetry" and gateways:
-            systems = [*_without(others, "mcp", "plain"), *_TELLING]
-            references = ("router", "quiet")
-            subject = " with telemetry"
-            add(
-                "telemetry", systems, Scenario(0, busiest), references=references, subject=subject,
-                settle=_SETTLE, longer=_LONGER,
-            )  # fmt: skip
-        elif section == "workers" and gateways:
-            own = [name for each in gateways for name in (each.gateway, each.workers)]
-            subject = " with one and two workers"
-            add("workers", own, Scenario(0, busiest), references=(own[0],), subject=subject)
-        elif section == "run" and gateways:
-            systems = [*_without(others, "mcp", "plain"), "gateway", "run", "run-no-page"]
-            add("run", systems, *small, references=("router", "gateway"), subject=" through `run`")
-        elif section == "stdio" and gateways:
-            scenarios = [Scenario(0, count, result=size) for size in _RESULTS for count in wishes.connections]
-            add("stdio", _STDIO, *scenarios, servers=1, references=("http",), subject=" of one server")
-    return found
+        seconds, rounds = self.wishes.seconds * longer, self.wishes.rounds * more
+        return Plan(tuple(systems), scenarios, seconds, rounds, names, tools, references, subject, settle)
 
 
-def _without(systems: Sequence[str], *left_out: str) -> list[str]:
-    return [system for system in systems if system not in left_out]
+_Plans = Mapping[str, Plan]
+
+
+def _calls(of: _Selection) -> _Plans:
+    scenarios = [Scenario(size, count) for size in of.wishes.content for count in of.wishes.connections]
+    strict = ["router-strict"] if "router" in of.others else []
+    return {"calls": of.plan([*of.others, *strict, *of.ours, *of.floors("floor")], *scenarios)}
+
+
+def _events(of: _Selection) -> _Plans:
+    own = [name for each in of.gateways for name in (each.gateway, each.events, each.stateless)]
+    systems = [*of.others_but("mcp"), *own, *of.floors("floor-events", "floor-stateless")]
+    scenarios = [Scenario(0, count, "event") for count in of.wishes.connections]
+    return {"events": of.plan(systems, *scenarios, replace(of.busiest, kind="events"))}
+
+
+def _logged(of: _Selection) -> _Plans:
+    own = [f"{name}-logged" for name in ("router", "gateway") if name in of.wishes.systems]
+    systems = [*own, *of.floors("floor-logged")]
+    return {"logged": of.plan(systems, *of.small, references=("router-logged",), subject=" with access logs")}
+
+
+def _large(of: _Selection) -> _Plans:
+    return {"large": of.plan([*of.others_but("mcp"), *of.floors("floor"), *of.ours], *_LARGE)}
+
+
+def _read(of: _Selection) -> _Plans:
+    systems, references = [*of.others_but("mcp", "plain"), "gateway", *_READ], ("router", "gateway")
+    scenarios = [*of.small, replace(of.busiest, result=_LARGE_RESULT)]
+    return {"read": of.plan(systems, *scenarios, references=references, subject=" answered in JSON")}
+
+
+def _pass_through(of: _Selection) -> _Plans:
+    systems, references = [*of.others_but("router"), "pass-through"], ("plain", "mcp")
+    scenarios = [*of.small, *(replace(of.busiest, content=size) for size in _INSPECTED)]
+    subject = " of one server, inspected"
+    return {"pass-through": of.plan(systems, *scenarios, references=references, subject=subject)}
+
+
+def _lists(of: _Selection) -> _Plans:
+    systems = [*of.others_but("mcp", "plain"), *of.ours]
+    return {
+        f"lists of {servers}": of.plan(systems, Scenario(0, 1, "list"), servers=servers, tools=_LISTED)
+        for servers in (_FEW, _MANY)
+    }
+
+
+def _policy(of: _Selection) -> _Plans:
+    judged = ["router", "router-policy"] if "router" in of.others else []
+    systems, references = [*judged, "gateway", "again", "policy"], ("router", "gateway")
+    return {"policy": of.plan(systems, of.busiest, references=references, subject=" under a policy", more=_MORE)}
+
+
+def _authentication(of: _Selection) -> _Plans:
+    systems, references, subject = ["gateway", *_AUTHENTICATING], ("gateway",), " with authentication"
+    return {"authentication": of.plan(systems, *of.small, references=references, subject=subject, more=_MORE)}
+
+
+def _telemetry(of: _Selection) -> _Plans:
+    systems, references = [*of.others_but("mcp", "plain"), *_TELLING], ("router", "quiet")
+    return {
+        "telemetry": of.plan(
+            systems, of.busiest, references=references, subject=" with telemetry", settle=_SETTLE, longer=_LONGER
+        )
+    }
+
+
+def _workers(of: _Selection) -> _Plans:
+    own = [name for each in of.gateways for name in (each.gateway, each.workers)]
+    return {"workers": of.plan(own, of.busiest, references=(own[0],), subject=" with one and two workers")}
+
+
+def _run(of: _Selection) -> _Plans:
+    systems = [*of.others_but("mcp", "plain"), "gateway", "run", "run-no-page"]
+    return {"run": of.plan(systems, *of.small, references=("router", "gateway"), subject=" through `run`")}
+
+
+def _stdio(of: _Selection) -> _Plans:
+    scenarios = [Scenario(0, count, result=size) for size in _RESULTS for count in of.wishes.connections]
+    return {"stdio": of.plan(_STDIO, *scenarios, servers=1, references=("http",), subject=" of one server")}
+
+
+_PLANS: Mapping[str, Callable[[_Selection], _Plans]] = {
+    "calls": _calls, "logged": _logged, "events": _events, "large": _large, "read": _read,
+    "pass-through": _pass_through, "lists": _lists, "policy": _policy, "authentication": _authentication,
+    "telemetry": _telemetry, "workers": _workers, "run": _run, "stdio": _stdio,
+}  # fmt: skip
+
+_WITHOUT_GATEWAY = ("calls", "logged", "events", "large", "lists")
+"""Sections that may compare others alone."""
+
+PLANNED = tuple(_PLANS)
+"""Sections that consist of rounds."""

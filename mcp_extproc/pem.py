@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
+from mcp_extproc.file_signature import file_signature
+
 if TYPE_CHECKING:
     import ssl
 
@@ -98,7 +100,7 @@ class Newest(Generic[_Content]):
         self._told(problem)
 
     def _stamps(self) -> list[object]:
-        return [_stamp(file) for file in self._files]
+        return [file_signature(file) for file in self._files]
 
 
 def _why(error: Exception, expected: str) -> str:
@@ -112,12 +114,3 @@ def _why(error: Exception, expected: str) -> str:
 
 def _refuse() -> NoReturn:
     raise ValueError(_ENCRYPTED)
-
-
-def _stamp(file: Path) -> object:
-    """Changes when a file, or the target of a link to it, changes."""
-    try:
-        status = file.stat()
-    except OSError as error:
-        return error.errno
-    return status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size

@@ -96,7 +96,6 @@ def run(
     from mcp_extproc.envoy.version import EnvoyTooOld
     from mcp_extproc.run.envoy_binary import EnvoyNotFound, supported_envoy
     from mcp_extproc.run.process import StartError
-    from mcp_extproc.run.session_secret import configured_secret
 
     if sum((file is not None, mcp_config is not None, mcp_json is not None, bool(agents), every)) > 1:
         raise click.UsageError("give one of FILE, --mcp-config, --mcp-json, --from and --all")
@@ -110,25 +109,32 @@ def run(
         envoy = supported_envoy(envoy_path)
         if checks and not _checked(served, envoy):
             sys.exit(1)
-        secret = configured_secret(served.config, os.environ)
-        show = _show_to_read() if sys.stdout.isatty() and not as_json else None
-        # What a script reads has nothing else in it.
-        output = sys.stderr.fileno() if as_json else None
-        _append_to(sys.stdout, sys.stderr)
-        nursery = None if checks else nursery_of(served)  # before any event loop, and `check` has had one
-        from mcp_extproc.run.standalone import StandaloneGateway
-
-        gateway = StandaloneGateway(
-            source, served, envoy, secret, workers=workers or _cores(), port=port, show=show, output=output
-        )
-        if nursery is not None:
-            gateway.begin_with(nursery)
+        gateway = _gateway(source, served, envoy, workers or _cores(), port, as_json=as_json, has_checked=checks)
         asyncio.run(_run(gateway, as_json))
     except (EnvoyNotFound, EnvoyTooOld, StartError) as error:
         complain(str(error))
         sys.exit(1)
     except KeyboardInterrupt:  # before the signal handlers are set: as after it
         sys.exit(0)
+
+
+def _gateway(
+    source: Source, served: Loaded, envoy: str, workers: int, port: int | None, *, as_json: bool, has_checked: bool
+) -> StandaloneGateway:
+    from mcp_extproc.run.session_secret import configured_secret
+
+    secret = configured_secret(served.config, os.environ)
+    show = _show_to_read() if sys.stdout.isatty() and not as_json else None
+    # What a script reads has nothing else in it.
+    output = sys.stderr.fileno() if as_json else None
+    _append_to(sys.stdout, sys.stderr)
+    nursery = None if has_checked else nursery_of(served)  # before any event loop, and `check` has had one
+    from mcp_extproc.run.standalone import StandaloneGateway
+
+    gateway = StandaloneGateway(source, served, envoy, secret, workers=workers, port=port, show=show, output=output)
+    if nursery is not None:
+        gateway.begin_with(nursery)
+    return gateway
 
 
 def _chosen(

@@ -12,6 +12,7 @@ from typing import Protocol
 from mcp_extproc.config.config_error import ConfigError
 from mcp_extproc.config.load import NOTHING_RESOLVED, Loaded, Part, load, loads, whole
 from mcp_extproc.config.named_files import missing_files, named_files
+from mcp_extproc.file_signature import file_signature
 
 
 class Source(Protocol):
@@ -160,12 +161,3 @@ def _signature(path: Path) -> Hashable:
     with suppress(OSError), os.scandir(path) as entries:
         return tuple(sorted((entry.name, file_signature(Path(entry.path))) for entry in islice(entries, _MAX_LISTED)))
     return None
-
-
-def file_signature(path: Path) -> tuple[int, ...] | None:
-    """Changes with a file's content; ``None`` if there is no file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

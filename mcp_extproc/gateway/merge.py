@@ -101,20 +101,14 @@ def entries(
     """
     merged: list[orjson.Fragment] = []
     left_out = _LeftOut()
+    sight = _Sight(entry, visible, may_see, meets, left_out)
     seen: set[str] = set()
     for server, raw in listed(outcomes):
         yield
-        known = _served(server, raw, entry, left_out)
+        known = sight.known(server, raw)
         if known is None:
             continue
-        members, name = known
-        shown = visible(server, name)
-        if shown is None and meets(server, name) and may_see(server, name, members):
-            left_out.count("name_conflict", server, name)
-        if shown is None or (entry is Entry.NAME and _only_as_task(members)):
-            continue
-        if not may_see(server, name, members):
-            continue
+        members, name, shown = known
         if shown in seen:
             left_out.count("name_conflict", server, shown)
             continue
@@ -130,15 +124,47 @@ def entries(
     return merged, left_out.notes()
 
 
-def _served(server: str, raw: msgspec.Raw, entry: Entry, left_out: _LeftOut) -> tuple[jsontext.Members, str] | None:
-    """An entry and its name; ``None`` where it has none that can be served."""
-    known = _known_by(raw, entry)
-    if known is None:
-        left_out.count("entry_without_name", server)
-    elif not is_plain(known[1]):
-        left_out.count("name_not_served", server)
-        return None
-    return known
+class _Sight:
+    """What clients see of servers' entries: what :func:`entries` is given."""
+
+    def __init__(
+        self,
+        entry: Entry,
+        visible: Callable[[str, str], str | None],
+        may_see: MaySee,
+        meets: Callable[[str, str], bool],
+        left_out: _LeftOut,
+    ) -> None:
+        self._entry = entry
+        self._visible = visible
+        self._may_see = may_see
+        self._meets = meets
+        self._left_out = left_out
+
+    def known(self, server: str, raw: msgspec.Raw) -> tuple[jsontext.Members, str, str] | None:
+        """An entry, its name, and the one that clients see; ``None`` where they don't see it."""
+        known = self._served(server, raw)
+        if known is None:
+            return None
+        members, name = known
+        shown = self._visible(server, name)
+        if shown is None:
+            if self._meets(server, name) and self._may_see(server, name, members):
+                self._left_out.count("name_conflict", server, name)
+            return None
+        if self._entry is Entry.NAME and _only_as_task(members):
+            return None
+        return (members, name, shown) if self._may_see(server, name, members) else None
+
+    def _served(self, server: str, raw: msgspec.Raw) -> tuple[jsontext.Members, str] | None:
+        """An entry and its name; ``None`` where it has none that can be served."""
+        known = _known_by(raw, self._entry)
+        if known is None:
+            self._left_out.count("entry_without_name", server)
+        elif not is_plain(known[1]):
+            self._left_out.count("name_not_served", server)
+            return None
+        return known
 
 
 class _LeftOut:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.api_keys import Keys, KeysByFile, read_api_keys
 from mcp_extproc.config.config_error import ConfigError
-from mcp_extproc.config.source import file_signature
+from mcp_extproc.file_signature import file_signature
 
 
 class ApiKeys:

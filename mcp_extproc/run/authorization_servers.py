@@ -29,8 +29,8 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.authentication import Jwks, safe_url
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.config.jwks import MAX_BYTES, usable_keys
-from mcp_extproc.config.source import file_signature
 from mcp_extproc.envoy.layout import issuer_key
+from mcp_extproc.file_signature import file_signature
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from mcp_extproc.config import ConfigError
 from mcp_extproc.config.secret_file import read_secret
-from mcp_extproc.config.source import file_signature
+from mcp_extproc.file_signature import file_signature
 from mcp_extproc.gateway.catalog import CatalogEntry
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log

@@ -14,7 +14,19 @@ PACKAGE = "mcp_extproc"
 ROOT = Path(mcp_extproc.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
-SHARED = {"config", "contract", "address", "body", "bounded", "held", "pem", "secret_values", "slices", "wire"}
+SHARED = {
+    "config",
+    "contract",
+    "address",
+    "body",
+    "bounded",
+    "file_signature",
+    "held",
+    "pem",
+    "secret_values",
+    "slices",
+    "wire",
+}
 """Everything may read these."""
 
 # What each layer may import besides itself, SHARED, and the package's own `__init__` (its version).
@@ -24,6 +36,7 @@ BELOW: dict[str, set[str]] = {
     "address": set(),
     "body": set(),
     "bounded": set(),
+    "file_signature": set(),
     "held": set(),
     "pem": set(),
     "secret_values": set(),

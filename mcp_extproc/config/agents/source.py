@@ -14,7 +14,7 @@ from mcp_extproc.config.agents.servers import Merged, merge
 from mcp_extproc.config.config_error import ConfigError, Problem
 from mcp_extproc.config.dialects import Dialect, dialect_of
 from mcp_extproc.config.load import Loaded, loads
-from mcp_extproc.config.source import file_signature
+from mcp_extproc.file_signature import file_signature
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from mcp_extproc.gateway.relay.usual_event import VERSION, usual_event
 from mcp_extproc.mcp import jsontext
 
 _STRING: Final = rb'"[^"\\\x00-\x1f]*+(?:\\["\\/bfnrt][^"\\\x00-\x1f]*+)*"'
@@ -18,8 +19,7 @@ _NUMBER: Final = _INTEGER + rb"(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
 _MEMBER: Final = rb'"(?:progress|total|message)": ?(?:%b|%b|null)' % (_STRING, _NUMBER)
 _PARAMS: Final = rb'"params": ?\{(?:%b, ?)*"progressToken": ?%%b(?:, ?%b)*\}' % (_MEMBER, _MEMBER)
 _BODY: Final = rb'\{(?:%b, ?)?"method": ?"notifications/progress", ?%b(?:, ?%b)?\}'
-_VERSION: Final = rb'"jsonrpc": ?"2\.0"'
-_EVENT: Final = rb"(?:event: message\r?\n)?data: %b\r?\n\r?\n" % (_BODY % (_VERSION, _PARAMS, _VERSION))
+_EVENT: Final = usual_event(_BODY % (VERSION, _PARAMS, VERSION))
 """With a place for the token. ``jsonrpc`` comes first or last."""
 _RUN: Final = re.compile(_EVENT % (rb"(%b|%b)" % (_STRING, _INTEGER)) + rb"(?:%b)*" % (_EVENT % rb"\1"))
 """All of them name the token of the first one."""

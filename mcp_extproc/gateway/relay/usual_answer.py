@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from mcp_extproc.gateway.relay.usual_event import VERSION, usual_event
 from mcp_extproc.mcp import jsontext
 
-_VERSION: Final = rb'"jsonrpc": ?"2\.0"'
 _ID: Final = rb'"id": ?(-?[0-9]+|"[^"\\\r\n]*")'
 _RESULT: Final = rb'"result": ?(\{[^\r\n]*\})'
 _ANSWER: Final = re.compile(
-    rb"(?:event: message\r?\n)?data: (\{(?:%b, ?%b, ?%b|%b, ?%b, ?%b)\})\r?\n\r?\n"
-    % (_VERSION, _ID, _RESULT, _RESULT, _VERSION, _ID)
+    usual_event(rb"(\{(?:%b, ?%b, ?%b|%b, ?%b, ?%b)\})" % (VERSION, _ID, _RESULT, _RESULT, VERSION, _ID))
 )
 """``jsonrpc`` comes first or behind the result."""
 
