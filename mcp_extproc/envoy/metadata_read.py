@@ -76,9 +76,17 @@ def _managers(listener: Object) -> Iterator[Object]:
 def _deciding(manager: Object) -> Iterator[Object]:
     """The gRPC services of our filters whose workers write what is known of a request."""
     for item in objects(manager, "http_filters"):
-        processor = object_at(item, "typed_config")
+        processor = _unwrapped(object_at(item, "typed_config"))
         if message_type(processor) == _PROCESSOR and _is_ours(processor):
             yield processor["grpc_service"]
+
+
+def _unwrapped(filter: Object) -> Object:
+    """The filter that is made where nothing says otherwise (:func:`mcp_extproc.envoy.render.matching.made_unless`)."""
+    if "xds_matcher" in filter:
+        for name in ("xds_matcher", "on_no_match", "action", "typed_config", "typed_config", "typed_config"):
+            filter = object_at(filter, name)
+    return filter
 
 
 def _undecided(table: Object) -> Iterator[Object]:

@@ -17,7 +17,9 @@ from typing import Final
 from mcp_extproc.contract import (
     ACT_ROUTE,
     CLAIMS_HEADER,
+    EARLY_HIDES,
     EARLY_KEY,
+    EARLY_SHOWS,
     ENDPOINT_KEY,
     JUDGE_ROUTE,
     LOST_HEADER,
@@ -196,7 +198,7 @@ class Exchange:
     def _on_request_headers(self, raw: bytes, message: pb.ProcessingRequest) -> Answers:
         headers = message.request_headers
         route = messages.route_name(message)
-        self._visit = _visit_of(route, self._told_visit)
+        self._visit = _visit_of(route, self._told_visit, headers)
         is_judged, awaits_policies = self._visit is Visit.SECOND, self._visit is Visit.EARLY
         claims = messages.request_header(headers, CLAIMS_HEADER) if self._proof.trusts_claims else None
         self._head = head = messages.read_head(
@@ -459,7 +461,24 @@ def _endpoint(metadata: Mapping[str, str]) -> str | None:
     return "" if told == "-" else told
 
 
-def _visit_of(route: str, told: Visit) -> Visit:
+def _visit_of(route: str, told: Visit, headers: pb.HttpHeaders) -> Visit:
+    """Which visit a request's head belongs to.
+
+    Were an early one taken for the only one, all effects would come before policies judge; the other way round a server would
+    get the client's path, session and credentials. So what does not say which one it is is refused.
+
+    Raises:
+        Unexpected: it does not say so.
+    """
     if route.startswith(JUDGE_ROUTE):
         return Visit.FIRST
-    return Visit.SECOND if route.startswith(ACT_ROUTE) else told
+    if route.startswith(ACT_ROUTE):
+        return Visit.SECOND
+    if told is Visit.EARLY or route.startswith(REPAIR_ROUTE):
+        return told
+    is_early = messages.is_early(headers)
+    if is_early is None:
+        why = f"a filter in front of the gateway's has removed {EARLY_HIDES} or {EARLY_SHOWS}"
+        log.event(_LOG, logging.ERROR, "request_unmarked", {"why": why, "effect": "it is refused: let both pass"})
+        raise Unexpected(why)
+    return Visit.EARLY if is_early else Visit.ONLY

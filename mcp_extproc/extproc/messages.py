@@ -13,6 +13,8 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from mcp_extproc.contract import (
+    EARLY_HIDES,
+    EARLY_SHOWS,
     LOST_HEADER,
     MARKER_NAMESPACE,
     MAX_MESSAGE_TIMEOUT,
@@ -242,8 +244,8 @@ def read_head(
     # HTTP/2 allows both. Envoy routes by the pseudo-header, so that one is checked.
     fields["host"] = fields.pop(":authority", fields.get("host", ""))
     repeated.pop("host", None)
+    scheme = fields.pop(EARLY_HIDES, None) or fields.pop(EARLY_SHOWS, "http")
     method, path = fields.pop(":method", ""), fields.pop(":path", "")
-    scheme = fields.pop(":scheme", "http")
     for name in [name for name in fields if name.startswith(":") or name in hidden]:
         del fields[name]
         repeated.pop(name, None)
@@ -259,6 +261,12 @@ def read_head(
         scheme=scheme,
         hidden=hidden,
     )
+
+
+def is_early(headers: pb.HttpHeaders) -> bool | None:
+    """Whether a request comes from the filter in front of policies that read no body; ``None`` if it does not say."""
+    names = {header.key for header in headers.headers.headers}
+    return False if EARLY_HIDES in names else True if EARLY_SHOWS in names else None
 
 
 def request_header(headers: pb.HttpHeaders, name: str) -> str | None:

@@ -358,7 +358,7 @@ class TestMetadata:
             (request_fields(content_encoding="gzip"), -32600, "content_encoding"),
             (request_fields(accept="text/html"), -32600, "accept"),
             (request_fields(content_length="99999999999"), -32600, "too_large"),
-            ([], -32600, "path"),
+            ([(":scheme", "http")], -32600, "path"),
         ],
         ids=str,
     )

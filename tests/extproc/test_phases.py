@@ -10,7 +10,9 @@ from google.protobuf import json_format
 
 from mcp_extproc.contract import (
     ACT_ROUTE,
+    EARLY_HIDES,
     EARLY_KEY,
+    EARLY_SHOWS,
     JUDGE_ROUTE,
     NAMESPACE,
     ONWARD_NAMESPACE,
@@ -370,13 +372,20 @@ class TestInFrontOfPolicies:
         assert facts(answer)["forwarded"]
 
 
+EARLY: list[tuple[dict[str, str], str]] = [({}, EARLY_HIDES), ({EARLY_KEY: "1"}, EARLY_SHOWS)]
+"""gRPC metadata and the header that is not sent: by which the first visit is known, and was in earlier releases."""
+
+
 class TestInFrontOfPoliciesThatReadNoBody:
     """The filter of such policies waits for nothing, and an ordinary call is decided there."""
 
-    @staticmethod
-    async def answered(rig: Rig[FakeUpstreams], body: bytes, **headers: str) -> pb.ProcessingResponse:
-        exchange = rig.client.exchange(**{EARLY_KEY: "1"})
-        await exchange.send_headers(rig.fields(**headers))
+    @pytest.fixture(params=EARLY, ids=["now", "before"], autouse=True)
+    def mark(self, request: pytest.FixtureRequest) -> None:
+        self.metadata, self.hidden = request.param
+
+    async def answered(self, rig: Rig[FakeUpstreams], body: bytes, **headers: str) -> pb.ProcessingResponse:
+        exchange = rig.client.exchange(**self.metadata)
+        await exchange.send_headers([field for field in rig.fields(**headers) if field[0] != self.hidden])
         await exchange.send_body(body)
         answer = await exchange.receive()
         assert kind(answer) == "request_headers"
@@ -418,3 +427,31 @@ class TestInFrontOfPoliciesThatReadNoBody:
         assert common(answer).body_mutation.body == body
         assert facts(answer)["shown"]
         assert rig.counters.snapshot() == {"mcp.shown": 1}
+
+
+@pytest.mark.parametrize("route", ["", "mcp/endpoint"])
+async def test_what_does_not_say_which_visit_it_is_is_refused(
+    rig: Rig[FakeUpstreams], route: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither decided, which may have effects before policies judge, nor sent on as the client's."""
+    exchange = rig.client.exchange()
+    unmarked = [field for field in rig.fields() if field[0] not in (EARLY_HIDES, EARLY_SHOWS)]
+    await exchange.send_headers(unmarked, route=route)
+    answer = await exchange.receive()
+    assert error_of(answer)["error"]["code"] == -32603
+    assert rig.counters.snapshot() == {"mcp.rejected{reason=internal}": 1}
+    assert "request_unmarked" in [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(("route", "shows"), [(f"{JUDGE_ROUTE}endpoint", "shown"), (f"{ACT_ROUTE}github", "forwarded")])
+async def test_a_route_says_more_than_headers(rig: Rig[FakeUpstreams], route: str, shows: str) -> None:
+    """Of the visits that are told by one, no other is made by a header that is not there."""
+    exchange = rig.client.exchange()
+    shown = {"x_mcp_server": "github", "mcp_method": "tools/call", "mcp_name": "issue_read"}
+    await exchange.send_headers([field for field in rig.fields(**shown) if field[0] != EARLY_HIDES], route=route)
+    if shows == "shown":
+        assert await exchange.receive() == ASK_FOR_BODY
+    await exchange.send_body(call())
+    told = facts(await exchange.receive())
+    assert told[shows]
+    assert "early" not in told

@@ -126,8 +126,9 @@ def client_filters(config: GatewayConfig, layout: Layout, judging: Judging) -> l
         processors.tell_route(deciding if first is None else first)
         if first is not None:
             processors.tell_endpoint(deciding)
+    last = processors.not_again(deciding) if judging is Judging.EARLY else deciding
     decided = [
-        HttpFilter(name=EXT_PROC, typed_config=any_of(deciding)),
+        HttpFilter(name=EXT_PROC, typed_config=any_of(last)),
         HttpFilter(name=routes.RESPONSES, typed_config=any_of(processors.reading(layout))),
         refusals.reading_errors(layout),
         HttpFilter(name=policies.LENGTH, typed_config=any_of(_lengths(config))),

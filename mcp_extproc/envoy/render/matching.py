@@ -26,6 +26,8 @@ from mcp_extproc.envoy.render.typed import any_of, extension
 
 Predicate = MatcherMatcherListPredicate
 
+_COMPOSITE = "envoy.filters.http.composite"
+
 
 def has(name: str, value: Message, matcher: StringMatcher) -> Predicate:
     """An input, under any name, has a value."""
@@ -86,12 +88,33 @@ def skipped_if(predicate: Predicate, name: str, filter: Message) -> ExtensionWit
         name: the extension's.
         filter: its configuration.
     """
-    skip = MatcherOnMatch(action=TypedExtensionConfig(name="skip", typed_config=any_of(SkipFilter())))
-    matched = MatcherMatcherListFieldMatcher(predicate=predicate, on_match=skip)
     return ExtensionWithMatcher(
         extension_config=extension(name, filter),
-        xds_matcher=Matcher(matcher_list=MatcherMatcherList(matchers=[matched])),
+        xds_matcher=Matcher(matcher_list=MatcherMatcherList(matchers=[_skipped(predicate)])),
     )
+
+
+def made_unless(predicate: Predicate, name: str, filter: Message) -> ExtensionWithMatcher:
+    """An HTTP filter that is not even made where this is true, at the request's head or before it. In doubt it runs.
+
+    Per-route configuration of its own holds for it.
+
+    Args:
+        predicate: about the request.
+        name: the extension's.
+        filter: its configuration.
+    """
+    return ExtensionWithMatcher(
+        extension_config=extension(_COMPOSITE, Composite()),
+        xds_matcher=Matcher(
+            matcher_list=MatcherMatcherList(matchers=[_skipped(predicate)]), on_no_match=_running(name, filter)
+        ),
+    )
+
+
+def _skipped(predicate: Predicate) -> MatcherMatcherListFieldMatcher:
+    skip = MatcherOnMatch(action=TypedExtensionConfig(name="skip", typed_config=any_of(SkipFilter())))
+    return MatcherMatcherListFieldMatcher(predicate=predicate, on_match=skip)
 
 
 class Case(NamedTuple):
@@ -115,7 +138,7 @@ def for_responses_where(*cases: Case) -> ExtensionWithMatcher:
         for case in cases
     ]
     return ExtensionWithMatcher(
-        extension_config=extension("envoy.filters.http.composite", Composite()),
+        extension_config=extension(_COMPOSITE, Composite()),
         xds_matcher=Matcher(matcher_list=MatcherMatcherList(matchers=matched)),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,24 @@ def asked(config: GatewayConfig) -> list[tuple[str, str]]:
             if ROUTES_READ in route.get("metadata", {}).get("filter_metadata", {}).get(MARKER_NAMESPACE, {})
         }
         for item in manager["http_filters"]:
-            service = item["typed_config"].get("grpc_service", {})
-            for entry in service.get("initial_metadata", []):
+            for entry in entries(item):
                 if entry["key"] == METADATA_KEY:
                     [routes] = said
                     found.append((entry["value"].partition(";")[0], routes))
     return found
+
+
+def entries(data: Any) -> Iterator[dict[str, str]]:
+    """What a filter sends as gRPC metadata, also one inside of another."""
+    match data:
+        case {"initial_metadata": found}:
+            yield from found
+        case dict():
+            for value in data.values():
+                yield from entries(value)
+        case list():
+            for value in data:
+                yield from entries(value)
 
 
 def keys(config: GatewayConfig) -> set[str] | None:
