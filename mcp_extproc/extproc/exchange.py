@@ -90,40 +90,33 @@ class Exchange:
         endpoint: name of the one that the request came in at; ``None`` where its route is none of an endpoint.
     """
 
-    __slots__ = (
-        "_begun", "_body", "_brings_response", "_decided", "_detail", "_endpoint", "_has_body", "_head", "_is_over",
-        "_processor", "_proof", "_repairing", "_response", "_told_visit", "_visit",
-    )  # fmt: skip
+    # What is not changed is the class's, as most of it is never.
+    _head: RequestHead | None = None
+    _proof = NOBODY
+    _body: bytes | None = None
+    _has_body = True
+    """Whether Envoy sends one, which a decision by the head alone does not wait for."""
+    _begun: Begun | None = None
+    """What its record says of it, where there is one."""
+    _repairing: Forward | None = None
+    _brings_response = False
+    """Whether the response comes along on this stream."""
+    _response: ResponseExchange | None = None
+    """Reads it, where that has to be."""
+    _decided = False
+    is_over = False
+    """Whether nothing more of the exchange has to be seen: the rest passes once the stream ends."""
 
     def __init__(self, processor: Shared, detail: Detail, visit: Visit = Visit.ONLY, endpoint: str | None = "") -> None:
         self._processor = processor
         self._endpoint = endpoint
         self._detail = detail
-        self._head: RequestHead | None = None
-        self._proof = NOBODY
         self._told_visit = self._visit = visit
-        self._body: bytes | None = None
-        self._has_body = True
-        """Whether Envoy sends one, which a decision by the head alone does not wait for."""
-        self._begun: Begun | None = None
-        """What its record says of it, where there is one."""
-        self._repairing: Forward | None = None
-        self._brings_response = False
-        """Whether the response comes along on this stream."""
-        self._response: ResponseExchange | None = None
-        """Reads it, where that has to be."""
-        self._is_over = False
-        self._decided = False
 
     @property
     def decided(self) -> bool:
         """Whether Envoy has all answers without which it would let something pass."""
         return self._decided and not (self._response is not None and self._response.owes_head)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more of the exchange has to be seen: the rest passes once the stream ends."""
-        return self._is_over if self._response is None else self._response.is_over
 
     def receive(self, raw: bytes) -> Answers | Owed:
         """Answer one message of Envoy's. The next one may be given only after all answers to this one were taken.
@@ -144,9 +137,11 @@ class Exchange:
             if known is not None and known.is_of(self._proof, self._told_visit, self._endpoint):
                 self._head, _, _, self._visit, self._brings_response, answers = known
                 return answers
-        elif self._response is not None:
+        elif (response := self._response) is not None:
             if raw[:1] in messages.OF_RESPONSE:
-                return self._response.receive(raw)
+                read = response.receive(raw)
+                self.is_over = response.is_over
+                return read
         elif self._body is None and not self._decided and (body := messages.whole_body(raw)) is not None:
             return self._on_request_body(body)
         return self._receive(raw, messages.read(raw))
@@ -236,7 +231,7 @@ class Exchange:
 
     def _on_answer_of_envoy(self) -> list[bytes]:
         """A filter in front has answered: the request never came here."""
-        self._is_over = self._decided = True
+        self.is_over = self._decided = True
         return [messages.GO_ON["response_headers"]]
 
     def _on_request_body(self, body: bytes) -> Answers:
@@ -362,7 +357,7 @@ class Exchange:
         mark = b"" if self._visit is _ONLY else _MARKS.get(self._visit, b"")
         if isinstance(decision, Ask):
             # The answer is another filter's, whose worker gives it.
-            self._is_over = self._brings_response
+            self.is_over = self._brings_response
             return forwarding.ask(
                 decision.forward, decision.told, self._detail, mark, self._recorded(decision.forward.facts)
             )
@@ -392,7 +387,7 @@ class Exchange:
             record = self._recorded(decision.facts)
             return messages.preview(decision, self._detail, record, has_body=self._body is not None)
         # The response is the second visit's to read.
-        self._is_over = self._brings_response
+        self.is_over = self._brings_response
         if not self._has_body:
             return messages.preview(decision, self._detail, self._recorded(decision.facts), has_body=False)
         # Of a DELETE it is not waited for, and nobody reads it.
@@ -402,7 +397,7 @@ class Exchange:
         assert self._head is not None
         # The response is read on this stream where it comes along.
         if not self._brings_response or decision.response is None:
-            self._is_over = self._brings_response
+            self.is_over = self._brings_response
             if (begun := self._begun) is None or begun.span is None:
                 return forwarding.forward(decision, self._head, self._detail, mark, record, headers)
             traceparent = begun.traceparent

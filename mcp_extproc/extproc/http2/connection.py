@@ -53,8 +53,10 @@ _read_start: Final = frames.read_start
 _start: Final = frames.start
 _DATA: Final = frames.DATA
 _HEADERS: Final = frames.HEADERS
-_RST_STREAM: Final = frames.RST_STREAM
 _END_HEADERS: Final = frames.END_HEADERS
+_STREAM_ID: Final = frames.STREAM_ID
+_WHOLE_HEADERS: Final = frames.kind_of(frames.HEADERS, frames.END_HEADERS)
+_BARE_RESET: Final = frames.kind_of(frames.RST_STREAM, 0)
 
 _LARGE_FRAME = 4096
 """Bytes of a frame of data that is mostly followed by more of the same."""
@@ -102,7 +104,8 @@ class RequestReceived(msgspec.Struct, frozen=True):
 
 
 class DataReceived(msgspec.Struct, frozen=True):
-    """Part of a stream's body. Return its ``size`` with :meth:`Connection.consumed` after processing."""
+    """Part of a stream's body. Where it is not processed by the time that bytes are taken to be sent, say so
+    (:meth:`Connection.hold`)."""
 
     stream: int
     data: bytes
@@ -161,13 +164,13 @@ class _Stream:
 
     __slots__ = (
         "ended_by_client",
+        "held",
         "id",
         "pending",
         "pending_bytes",
         "receive_window",
         "send_window",
         "trailers",
-        "unread",
     )
 
     def __init__(self, id: int, receive_window: int, send_window: int) -> None:
@@ -175,8 +178,8 @@ class _Stream:
         self.receive_window = receive_window
         self.send_window = send_window
         self.ended_by_client = False
-        self.unread = 0
-        """Processed bytes that were not returned to the peer's window yet."""
+        self.held = 0
+        """Bytes that were received and not processed yet."""
         self.pending: deque[memoryview] | None = None
         """Data waiting for a window, once some had to."""
         self.pending_bytes = 0
@@ -227,9 +230,15 @@ class Connection:
         self._block_bytes = 0
         # Flow control
         self._receive_window = self.limits.connection_window
+        self._held = 0
+        """Bytes of all streams that were received and not processed yet."""
+        self._used_up: dict[int, _Stream] = {}
+        """Streams that may have used so much of their windows that these have to be updated."""
         self._replenish_connection = self.limits.connection_window // _REPLENISH_SHARE
         self._replenish_stream = self.limits.stream_window // _REPLENISH_SHARE
-        self._unread = 0
+        self._low_connection = self.limits.connection_window - self._replenish_connection
+        self._low_stream = self.limits.stream_window - self._replenish_stream
+        """What is left of a window where so much is used."""
         self._send_window = frames.DEFAULT_WINDOW
         self._initial_send_window = frames.DEFAULT_WINDOW
         self._max_frame = frames.SMALLEST_MAX_FRAME
@@ -264,11 +273,13 @@ class Connection:
         return self._settings_seen
 
     def take(self) -> bytes:
-        """The bytes to send now. They are returned once."""
+        """The bytes to send now. They are returned once. What was received has been processed by now, but for what is held."""
         return b"".join(self.take_parts())
 
     def take_parts(self) -> list[bytes | memoryview]:
         """The same in parts, for vectored writes."""
+        if self._used_up or self._receive_window <= self._low_connection:
+            self._replenish()
         out, self._out = self._out, []
         return out
 
@@ -301,14 +312,17 @@ class Connection:
             position = self._read_rest(buffer, events)
         size = len(buffer)
         streams = self._streams
+        # Where the connection has room for all that came and the rest of its last frame, only a stream's window can be
+        # exceeded. Where it has not, no window is large enough for the short way.
+        least = self._low_stream if size + _MAX_FRAME <= self._receive_window else frames.MAX_WINDOW
+        received = 0
         while size - position >= _HEADER_BYTES:
-            begins, flags, id = _read_start(buffer, position)
+            more, length, kind, id = _read_start(buffer, position)
             start = position + _HEADER_BYTES
-            length, kind = begins >> 8, begins & 0xFF
-            if length >= _LARGE_FRAME:
-                if length > _MAX_FRAME:
+            if length >= _LARGE_FRAME or more:
+                if more or length > _MAX_FRAME:
                     raise _Broken(frames.FRAME_SIZE_ERROR, "a frame is larger than allowed")
-                stream = streams.get(id) if kind == _DATA and not self._block_stream else None
+                stream = None if kind or self._block_stream else streams.get(id)
                 if stream is not None and not stream.ended_by_client:
                     before = position
                     if (position := self._read_data(buffer, position, stream, events)) > before:
@@ -316,58 +330,55 @@ class Connection:
             if (end := start + length) > size:
                 break
             position, payload = end, buffer[start:end]
-            # Most frames are data of an open stream. The other usual ones are next.
-            if kind == _DATA and not flags and (stream := streams.get(id)) is not None and not self._block_stream:
-                if (
-                    not stream.ended_by_client
-                    and 0 < length <= stream.receive_window
-                    and length <= self._receive_window
-                ):
-                    stream.receive_window -= length
-                    self._receive_window -= length
+            # Most frames are data of an open stream, whose window is not used up. The other usual ones are next.
+            if not kind and (stream := streams.get(id)) is not None and length and not self._block_stream:
+                if (window := stream.receive_window - length) > least and not stream.ended_by_client:
+                    stream.receive_window = window
+                    received += length
                     events.append(DataReceived(id, payload, length))
                     continue
-            elif self._is_usual(kind, flags, id, payload, events):
+            elif (kind == _WHOLE_HEADERS and self._is_known_request(id, payload, events)) or (
+                kind == _BARE_RESET and self._is_known_reset(id, payload, events)
+            ):
                 continue
             try:
-                self._frame(kind, flags, id & frames.STREAM_ID, payload, events)
+                self._frame(kind >> 8, kind & 0xFF, id & _STREAM_ID, payload, events)
             except _BrokenStream as broken:
                 self._reset(broken.stream, broken.code, events)
+        self._receive_window -= received
         self._in = buffer[position:] if position < size else b""
 
     def _read_data(self, buffer: bytes, position: int, stream: _Stream, events: list[Event]) -> int:
         """Hand on frames of data of one stream that follow each other as one piece, which is copied once. Of the last of them
         the rest may be still to come. Returns where they end, or the same position if the first one is none that may be."""
         size, view, id = len(buffer), memoryview(buffer), stream.id
-        room = window = min(stream.receive_window, self._receive_window)
+        room = min(stream.receive_window, self._receive_window)
         pieces = []
         while size - position >= _HEADER_BYTES:
-            begins, flags, of = _read_start(buffer, position)
-            length = begins >> 8
-            if of != id or flags or begins & 0xFF != _DATA or not 0 < length <= room or length > _MAX_FRAME:
+            more, length, kind, of = _read_start(buffer, position)
+            if of != id or kind or more or not 0 < length <= room or length > _MAX_FRAME:
                 break
             room -= length
             start = position + _HEADER_BYTES
             position = start + length
             pieces.append(view[start:position])
         if pieces:
-            stream.receive_window -= window - room
-            self._receive_window -= window - room
             if position > size:
                 self._rest, self._rest_of, position = position - size, id, size
             if data := b"".join(pieces):
+                self._use(stream, len(data))
                 events.append(DataReceived(id, data, len(data)))
         return position
 
     def _read_rest(self, buffer: bytes, events: list[Event]) -> int:
-        """The same for what is there of the rest of such a frame, which has its room already."""
+        """The same for what is there of the rest of such a frame. There is room for it: no other frame comes in between."""
         id, data = self._rest_of, buffer[: self._rest]
         self._rest -= len(data)
-        if id in self._streams:
-            if data:
-                events.append(DataReceived(id, data, len(data)))
-        else:
-            self._give_back(len(data))  # it was closed in between
+        if (stream := self._streams.get(id)) is None:
+            self._receive_window -= len(data)  # it was closed in between
+        elif data:
+            self._use(stream, len(data))
+            events.append(DataReceived(id, data, len(data)))
         return len(data)
 
     def _read_preface(self, buffer: bytes) -> int:
@@ -378,29 +389,27 @@ class Connection:
         self._preface_left = wanted[len(seen) :]
         return len(seen)
 
-    def _is_usual(self, kind: int, flags: int, id: int, payload: bytes, events: list[Event]) -> bool:
-        """Handle a new stream with a known header block, or the end of an open one. Errors and rare cases are left to
-        :meth:`_frame`, without side effects here."""
-        if self._block_stream:
-            return False
-        if kind == _HEADERS:
-            return flags == _END_HEADERS and self._is_known_request(id, payload, events)
-        if kind == _RST_STREAM and len(payload) == 4 and (stream := self._streams.get(id)) is not None:
-            self._close(stream)
-            events.append(StreamReset(id, frames.read_word(payload, 0)[0]))
-            return True
-        return False
-
     def _is_known_request(self, id: int, block: bytes, events: list[Event]) -> bool:
+        """Handle a new stream with a known header block. Errors and rare cases are left to :meth:`_frame`, without side
+        effects here."""
         # What is kept stands alone.
         headers = self._known_blocks.get(block)
-        if headers is None or not self._last_stream < id <= frames.STREAM_ID or not id & 1:
+        if headers is None or not self._last_stream < id <= _STREAM_ID or not id & 1:
             return False
-        if self._going_away or len(self._streams) >= self.limits.streams:
+        if self._going_away or self._block_stream or len(self._streams) >= self.limits.streams:
             return False
         self._last_stream = id
         self._streams[id] = _Stream(id, self.limits.stream_window, self._initial_send_window)
         events.append(RequestReceived(id, headers))
+        return True
+
+    def _is_known_reset(self, id: int, payload: bytes, events: list[Event]) -> bool:
+        """The same for the end of an open stream."""
+        stream = self._streams.get(id)
+        if stream is None or len(payload) != 4 or self._block_stream:
+            return False
+        self._close(stream)
+        events.append(StreamReset(id, frames.read_word(payload, 0)[0]))
         return True
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes, events: list[Event]) -> None:
@@ -439,21 +448,18 @@ class Connection:
             raise _Broken(frames.PROTOCOL_ERROR, "DATA on stream 0")
         if size > self._receive_window:
             raise _Broken(frames.FLOW_CONTROL_ERROR, "more than the connection's window")
-        self._receive_window -= size
         stream = self._streams.get(id)
         if stream is None or stream.ended_by_client:
-            self._give_back(size)
+            self._receive_window -= size
             self._on_late_data(id, size)
             return
         if size > stream.receive_window:
-            self._give_back(size)
+            self._receive_window -= size
             raise _BrokenStream(id, frames.FLOW_CONTROL_ERROR)
-        stream.receive_window -= size
+        self._use(stream, size)
         data = self._unpadded(payload) if flags & frames.PADDED else payload
         if data:
             events.append(DataReceived(id, data, size))
-        else:
-            self.consumed(id, size)
         if flags & frames.END_STREAM:
             stream.ended_by_client = True
             events.append(StreamEnded(id))
@@ -688,6 +694,7 @@ class Connection:
         self._over = True
         events.extend(StreamReset(id, code) for id in self._streams)
         self._streams.clear()
+        self._used_up.clear()
         self._blocked.clear()
         self._in, self._rest = b"", 0
         self._block = []
@@ -696,29 +703,38 @@ class Connection:
 
     # -- Flow control ---------------------------------------------------------------------------------------------------
 
+    def hold(self, id: int, size: int) -> None:
+        """Received data is processed later. Until :meth:`consumed` its share of the windows is not reused."""
+        self._held += size
+        if (stream := self._streams.get(id)) is not None:
+            stream.held += size
+
     def consumed(self, id: int, size: int) -> None:
-        """Data was processed, and its share of the windows can be reused."""
-        self._unread = unread = self._unread + size
-        if unread >= self._replenish_connection:
-            self._open_window()
-        stream = self._streams.get(id)
-        if stream is None:
-            return
-        stream.unread = unread = stream.unread + size
-        if unread >= self._replenish_stream and not stream.ended_by_client:
-            self._out.append(frames.window_update(id, unread))
-            stream.receive_window += unread
-            stream.unread = 0
+        """Data that was held was processed."""
+        self._held -= size
+        if (stream := self._streams.get(id)) is not None:
+            stream.held -= size
 
-    def _give_back(self, size: int) -> None:
-        self._unread += size
-        if self._unread >= self._replenish_connection:
-            self._open_window()
+    def _use(self, stream: _Stream, size: int) -> None:
+        """Data takes its share of the windows."""
+        self._receive_window -= size
+        stream.receive_window -= size
+        if stream.receive_window <= self._low_stream:
+            self._used_up[stream.id] = stream
 
-    def _open_window(self) -> None:
-        self._out.append(frames.window_update(0, self._unread))
-        self._receive_window += self._unread
-        self._unread = 0
+    def _replenish(self) -> None:
+        """Update windows of which half was used by what was processed."""
+        read = self.limits.connection_window - self._receive_window - self._held
+        if read >= self._replenish_connection:
+            self._receive_window += read
+            self._out.append(frames.window_update(0, read))
+        for id, stream in list(self._used_up.items()):
+            if id not in self._streams or stream.ended_by_client:
+                del self._used_up[id]
+            elif (read := self.limits.stream_window - stream.receive_window - stream.held) >= self._replenish_stream:
+                del self._used_up[id]
+                stream.receive_window += read
+                self._out.append(frames.window_update(id, read))
 
     def _on_window_update(self, id: int, payload: bytes, events: list[Event]) -> None:
         if len(payload) != 4:

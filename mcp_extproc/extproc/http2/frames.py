@@ -57,19 +57,26 @@ STREAM_ID: Final = 0x7FFFFFFF
 
 _HEADER = struct.Struct(">HBBBL")
 _START = struct.Struct(">LBL")
+_PARTS = struct.Struct(">BHHL")
 _WORD = struct.Struct(">L")
 _SETTING = struct.Struct(">HL")
 
 read_header = _HEADER.unpack_from
 """Length (upper 16 bits, lower 8), type, flags, stream, unpacked from a buffer at an offset."""
 
-read_start = _START.unpack_from
-"""The same in fewer values: length and type in one (``length << 8 | type``), flags, stream."""
+read_start = _PARTS.unpack_from
+"""The same in fewer values: length (upper 8 bits, lower 16), type and flags in one (:func:`kind_of`), stream. Of no frame that
+may be here are the upper bits of the length set."""
 
 start = _START.pack
-"""A frame header of these values; the payload follows."""
+"""A frame header of length and type in one (``length << 8 | type``), flags, stream; the payload follows."""
 
 read_word = _WORD.unpack_from
+
+
+def kind_of(kind: int, flags: int) -> int:
+    """Type and flags as :data:`read_start` has them. Data without flags is 0."""
+    return kind << 8 | flags
 
 
 def header(length: int, kind: int, flags: int, stream: int) -> bytes:

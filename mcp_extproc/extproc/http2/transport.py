@@ -228,14 +228,11 @@ class _Connection(asyncio.Protocol):
         try:
             for event in self.connection.receive(data):
                 if isinstance(event, DataReceived):
-                    if (call := calls.get(event.stream)) is None:
-                        self.connection.consumed(event.stream, event.size)
-                        continue
-                    try:
-                        call.data(event)
-                    except grpc.GrpcError as error:
-                        self.connection.consumed(event.stream, event.size)
-                        self._give_up(event.stream, error.status, error.message)
+                    if (call := calls.get(event.stream)) is not None:
+                        try:
+                            call.data(event)
+                        except grpc.GrpcError as error:
+                            self._give_up(event.stream, error.status, error.message)
                 elif isinstance(event, RequestReceived):
                     self._on_request(event.stream, event.headers)
                 elif isinstance(event, StreamReset):
@@ -447,38 +444,26 @@ def _speaks_h2(transport: asyncio.BaseTransport) -> bool:
 class _Process:
     """``Process``: one HTTP exchange."""
 
-    __slots__ = (
-        "_closed",
-        "_ended",
-        "_exchange",
-        "_gone",
-        "_link",
-        "_pieces",
-        "_queue",
-        "_stream",
-        "_task",
-        "started",
-    )
+    # What is not changed is the class's, as most of it is never.
+    _pieces: grpc.Messages | None = None
+    """Of a message that is not complete, once there was one."""
+    _queue: deque[bytes] | None = None
+    """Messages that have to wait, once one had to."""
+    _task: asyncio.Task[None] | None = None
+    _ended = False
+    _gone = False
+    _closed = False
+    started = False
 
     def __init__(self, link: _Connection, begin: Callable[[], AnyExchange], stream: int) -> None:
         self._link = link
         self._stream = stream
         self._exchange = begin()
-        self._pieces: grpc.Messages | None = None
-        """Of a message that is not complete, once there was one."""
-        self._queue: deque[bytes] | None = None
-        """Messages that have to wait, once one had to."""
-        self._task: asyncio.Task[None] | None = None
-        self._ended = False
-        self._gone = False
-        self._closed = False
-        self.started = False
 
     def data(self, event: DataReceived) -> None:
         link = self._link
         if self._pieces is None and (message := grpc.whole(event.data, link.message_bytes)) is not None:
             if self._task is None and not self._queue:
-                link.connection.consumed(self._stream, event.size)
                 if not self._gone:
                     self._receive(message)
                     if self._exchange.is_over:
@@ -495,10 +480,9 @@ class _Process:
         """Take messages in turn, once the answers to the one before were taken."""
         if self._queue is None:
             self._queue = deque()
-        if self._task is None:
-            self._link.connection.consumed(event.stream, event.size)
-        else:
+        if self._task is not None:
             # Read later, so that a client that does not wait for responses fills its window instead of our memory.
+            self._link.connection.hold(event.stream, event.size)
             self._task.add_done_callback(lambda _: self._link.consumed(event))
         self._queue += messages
         self._go_on()
@@ -632,7 +616,6 @@ class _Unary:
         self.started = False
 
     def data(self, event: DataReceived) -> None:
-        self._link.connection.consumed(event.stream, event.size)
         for message in self._messages.feed(event.data):
             try:
                 service = health_pb2.HealthCheckRequest.FromString(message).service

@@ -90,8 +90,12 @@ class Peer:
             self.answers()
 
     def send(self, *data: bytes) -> list[Event]:
-        """Say this, and hear what the connection makes of it."""
-        return self.connection.receive(b"".join(data))
+        """Say this, and hear what the connection makes of it. It is told that nothing of it was processed yet."""
+        events = self.connection.receive(b"".join(data))
+        for event in events:
+            if isinstance(event, DataReceived):
+                self.connection.hold(event.stream, event.size)
+        return events
 
     def answers(self) -> list[Frame]:
         """What the connection sent since the last time."""

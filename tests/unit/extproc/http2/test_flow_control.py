@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mcp_extproc.extproc.http2 import frames
-from mcp_extproc.extproc.http2.connection import ConnectionEnded, DataReceived, Limits, StreamDrained
+from mcp_extproc.extproc.http2.connection import ConnectionEnded, DataReceived, Limits, StreamDrained, StreamReset
 from tests.unit.extproc.http2.peer import LARGEST, Peer, body, data, padded, received
 
 SMALL = frames.DEFAULT_WINDOW
@@ -182,6 +182,41 @@ def test_streams_may_fill_the_connections_window_to_the_last_byte() -> None:
     assert peer.ended() == ConnectionEnded(frames.FLOW_CONTROL_ERROR, "more than the connection's window")
 
 
+@pytest.mark.parametrize("reads", [1, 7, 1000])
+def test_small_frames_may_fill_a_streams_window_to_the_last_byte(reads: int) -> None:
+    peer = Peer(Limits(stream_window=SMALL, connection_window=1 << 20))
+    stream = peer.open()
+    said = data(stream, bytes(1000)) * 65 + data(stream, bytes(535))
+    pieces = [said[at : at + len(said) // reads + 1] for at in range(0, len(said), len(said) // reads + 1)]
+    assert sum(len(body) for piece in pieces for body in received(peer.send(piece)).values()) == SMALL
+    assert peer.answers() == []
+    assert peer.send(data(stream, b"x")) == [StreamReset(stream, frames.FLOW_CONTROL_ERROR)]
+
+
+@pytest.mark.parametrize("reads", [1, 7, 1000])
+def test_small_frames_may_fill_the_connections_window_to_the_last_byte(reads: int) -> None:
+    peer = Peer(LIMITS)
+    streams = [peer.open() for _ in range(4)]
+    said = b"".join(data(stream, bytes(1000)) for _ in range(25) for stream in streams)
+    pieces = [said[at : at + len(said) // reads + 1] for at in range(0, len(said), len(said) // reads + 1)]
+    assert sum(len(body) for piece in pieces for body in received(peer.send(piece)).values()) == 100_000
+    assert peer.answers() == []
+    peer.send(data(streams[0], b"x"))
+    assert peer.ended() == ConnectionEnded(frames.FLOW_CONTROL_ERROR, "more than the connection's window")
+
+
+def test_what_is_not_held_was_dealt_with_once_bytes_are_taken() -> None:
+    peer = Peer(Limits(stream_window=SMALL, connection_window=SMALL))
+    stream = peer.open()
+    for _ in range(20):
+        peer.connection.receive(data(stream, bytes(1000)) * 32)
+        assert peer.answers() == []  # not half of it yet
+        peer.connection.receive(data(stream, bytes(1000)))
+        assert [(frame.kind, frame.stream, frame.word) for frame in peer.answers()] == [
+            (frames.WINDOW_UPDATE, 0, 33_000), (frames.WINDOW_UPDATE, stream, 33_000),
+        ]  # fmt: skip
+
+
 def test_room_is_given_back_once_data_was_dealt_with() -> None:
     peer = Peer(LIMITS)
     stream, window, connection_window, given = peer.open(), SMALL, 100_000, 0
@@ -237,11 +272,11 @@ def test_padding_takes_room_too() -> None:
 def test_data_that_is_only_padding_gives_its_room_back() -> None:
     peer = Peer(Limits(stream_window=SMALL, connection_window=SMALL))
     stream = peer.open()
+    given = {0: 0, stream: 0}
     for _ in range(1000):
         assert peer.send(padded(frames.DATA, 0, stream, b"", 255)) == []
-    given = {0: 0, stream: 0}
-    for answer in peer.answers():
-        given[answer.stream] += answer.word
+        for answer in peer.answers():
+            given[answer.stream] += answer.word
     assert min(given.values()) >= 1000 * 256 - SMALL // 2
 
 

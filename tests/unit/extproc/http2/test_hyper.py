@@ -102,6 +102,7 @@ class Pair:
             elif isinstance(event, DataReceived):
                 stream.up.got += event.data
                 stream.waiting.append(event.size)
+                self.server.hold(event.stream, event.size)
             elif isinstance(event, StreamEnded):
                 stream.up.end_seen = True
             elif isinstance(event, StreamReset):
