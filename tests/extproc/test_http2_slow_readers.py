@@ -46,6 +46,46 @@ class Client:
         self._h2.send_data(stream, grpc.message(request.SerializeToString()), end_stream=True)
         await self.say()
 
+    async def fill(self) -> int:
+        """Ask for pieces, then send bodies until there is no room for another one. How many that are."""
+        self._h2.send_headers(1, REQUEST)
+        self._send(pb.ProcessingRequest(request_headers=pb.HttpHeaders()))
+        await self.heard()
+        count, body = 0, pb.ProcessingRequest(request_body=pb.HttpBody(body=bytes(PIECE)))
+        while self.room > 2 * PIECE:
+            count += 1
+            self._send(body)
+            await self.say()
+        return count
+
+    def _send(self, request: pb.ProcessingRequest) -> None:
+        message, most = grpc.message(request.SerializeToString()), self._h2.max_outbound_frame_size
+        for at in range(0, len(message), most):
+            self._h2.send_data(1, message[at : at + most])
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be sent."""
+        return self._h2.local_flow_control_window(1)
+
+    async def heard(self) -> None:
+        """Wait until the server has heard all, and hear what it said to it."""
+        self._h2.ping(b"pingpong")
+        await self.say()
+        has_heard = False
+        async with asyncio.timeout(DEADLINE):
+            while not has_heard:
+                has_heard = any(isinstance(event, h2.events.PingAckReceived) for event in await self._events())
+
+    async def _events(self) -> list[h2.events.Event]:
+        events = self._h2.receive_data(await self._loop.sock_recv(self._socket, 1 << 16))
+        for event in events:
+            if isinstance(event, h2.events.DataReceived):
+                self.got += map(pb.ProcessingResponse.FromString, self._messages.feed(event.data))
+            elif isinstance(event, h2.events.StreamEnded):
+                self.ended = True
+        return events
+
     async def widen(self, size: int) -> None:
         """Open the stream's window."""
         self._h2.increment_flow_control_window(size, 1)
@@ -58,11 +98,7 @@ class Client:
         """Read until there are so many messages in all, or the stream ended."""
         async with asyncio.timeout(DEADLINE):
             while len(self.got) < messages and not self.ended:
-                for event in self._h2.receive_data(await self._loop.sock_recv(self._socket, 1 << 16)):
-                    if isinstance(event, h2.events.DataReceived):
-                        self.got += map(pb.ProcessingResponse.FromString, self._messages.feed(event.data))
-                    elif isinstance(event, h2.events.StreamEnded):
-                        self.ended = True
+                await self._events()
 
 
 @asynccontextmanager
@@ -94,6 +130,19 @@ async def test_a_shut_window_makes_the_producer_wait() -> None:
         await slow.read(1000)
         assert slow.got == expected(100)
         assert slow.ended
+
+
+async def test_what_waits_for_an_answer_to_be_read_keeps_its_room() -> None:
+    # Bodies behind a message whose answer is not read yet: they wait, and what they take of the window does not come back.
+    async with serving(Producer(limit=100)) as (_, port), client(port, window=10) as slow:
+        sent = await slow.fill()
+        assert sent > 100
+        await slow.heard()
+        assert slow.room <= 2 * PIECE
+        await slow.widen(1000 * PIECE)
+        await slow.read(100 + sent)
+        await slow.heard()
+        assert slow.room > sent * PIECE // 2
 
 
 async def test_a_full_socket_makes_the_producer_wait() -> None:
