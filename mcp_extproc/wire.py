@@ -44,6 +44,16 @@ def head(number: int, size: int) -> bytes:
     return bytes((number << 3 | 2,)) + varint(size)
 
 
+@lru_cache(maxsize=4096)
+def heads(size: int, *numbers: int) -> bytes:
+    """Tags and lengths of fields around ``size`` bytes, each the next one's payload: of the innermost field the number comes
+    first."""
+    found = b""
+    for number in numbers:
+        found = head(number, size + len(found)) + found
+    return found
+
+
 _SHORT = tuple(tuple(bytes((number << 3 | 2, size)) for size in range(0x80)) for number in range(16))
 """Tag and length of short fields."""
 

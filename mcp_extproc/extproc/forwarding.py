@@ -10,6 +10,8 @@ import struct
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+import msgspec
+
 from mcp_extproc.bounded import MIB, Bounded
 from mcp_extproc.contract import (
     CALL_KEY,
@@ -30,13 +32,13 @@ from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.request import Headers, RequestContext, RequestHead
 from mcp_extproc.mcp.trace_context import TRACEPARENT, SpanContext
-from mcp_extproc.wire import field, head, struct_of, text_entry
+from mcp_extproc.wire import field, head, heads, struct_of, text_entry
 
 _Parts = list[bytes | bytearray]
 """Of a message, in order. Those that differ between requests are :class:`bytearray`, of the length that they have."""
 
 
-class _Shape(NamedTuple):
+class _Shape(msgspec.Struct, frozen=True):
     """What answers of the same layout have in common: all but bytes whose number is known."""
 
     plan: ForwardPlan
@@ -194,11 +196,15 @@ def _answer(
 
 
 def _replacing(body: bytes, common: bytes, metadata: _Parts) -> bytes:
+    outer, inner = _heads_around(len(common), len(body))
     # Bodies are large, so they are copied only once.
-    innermost = head(1, size := len(body))
-    inner = head(3, size := size + len(innermost))
-    outer = head(1, size := size + len(inner) + len(common))
-    return b"".join((head(1, size + len(outer)), outer, common, inner, innermost, body, *metadata))
+    return b"".join((outer, common, inner, body, *metadata))
+
+
+@lru_cache(maxsize=4096)
+def _heads_around(common: int, body: int) -> tuple[bytes, bytes]:
+    inner = heads(body, 1, 3)
+    return heads(common + len(inner) + body, 1, 1), inner
 
 
 # -- Templates ------------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from mcp_extproc.gateway.principal import ANONYMOUS, Principal
 from mcp_extproc.gateway.relay.outcomes import ANSWERED
 from mcp_extproc.gateway.request import Headers, RequestHead
 from mcp_extproc.mcp import transport
-from mcp_extproc.wire import field, head, number_field, struct_of
+from mcp_extproc.wire import field, heads, number_field, struct_of
 
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
@@ -527,8 +527,13 @@ def stream_chunk(chunk: bytes, *, end: bool = False) -> bytes:
 
 def whole_response(body: bytes, facts: Metadata | None) -> bytes:
     """All of the response's body, in answer to its head, and what is known with it. Envoy drops what else the server sends."""
-    common = REPLACE + _ANOTHER_BODY + field(3, field(1, body))
-    return field(2, field(1, common)) + _known_with(facts)
+    return b"".join((_before_whole(len(body)), body, _known_with(facts)))
+
+
+@lru_cache(maxsize=4096)
+def _before_whole(size: int) -> bytes:
+    common = REPLACE + _ANOTHER_BODY + heads(size, 1, 3)
+    return heads(len(common) + size, 1, 2) + common
 
 
 def response_piece(body: bytes, facts: Metadata | None = None) -> bytes:
@@ -536,13 +541,7 @@ def response_piece(body: bytes, facts: Metadata | None = None) -> bytes:
     known = _known_with(facts)
     if not body:
         return NOTHING_MORE + known
-    if len(body) <= _SMALL_BYTES:
-        return field(4, field(1, field(3, field(1, body)))) + known
-    # Bodies are large, so they are copied only once.
-    heads = [head(1, len(body))]
-    for number in (3, 1, 4):
-        heads.append(head(number, sum(map(len, heads)) + len(body)))
-    return b"".join((*reversed(heads), body, known))
+    return b"".join((heads(len(body), 1, 3, 1, 4), body, known))
 
 
 def _known_with(facts: Metadata | None) -> bytes:
@@ -550,9 +549,6 @@ def _known_with(facts: Metadata | None) -> bytes:
         return b""
     return _ONLY_ANSWERED if facts is ANSWERED else _under_namespaces(struct_of(facts))
 
-
-_SMALL_BYTES = 1024
-"""Of a body that may be copied more often, as that takes less than to count."""
 
 NOTHING_MORE: Final = field(4, field(1, field(3, number_field(2, 1))))
 """A chunk of the response body that the client does not get: ``clear_body``."""

@@ -159,8 +159,11 @@ class ResponseExchange:
         """The HTTP exchange is over. To be called once."""
         if self._held is not None:
             self._held.keep(0)
-        if self._awaited is not None:
-            self._finish(self._awaited)
+        if (awaited := self._awaited) is None:
+            return
+        expected = awaited.expected
+        if (token := expected.call.progress_token) is not None:
+            self._processor.gateway.memory.finished(expected.relay.view.key, token)
 
     # -- Phases -------------------------------------------------------------------------------------------------------
 
@@ -344,11 +347,6 @@ class ResponseExchange:
             self._told_again = now + _TOLD_AGAIN_SECONDS
             until = now + server.timeout
             self._processor.gateway.memory.goes_on(expected.relay.view.key, expected.call.progress_token, until)
-
-    def _finish(self, awaited: Awaited) -> None:
-        token = awaited.expected.call.progress_token
-        if token is not None:
-            self._processor.gateway.memory.finished(awaited.expected.relay.view.key, token)
 
     def _drop_answer(self, server: str) -> None:
         """A server asks faster than it takes answers. Envoy sends on what it gets of a response, so waiting here would mean

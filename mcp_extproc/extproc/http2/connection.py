@@ -162,29 +162,20 @@ class _BrokenStream(Exception):
 class _Stream:
     """One open stream."""
 
-    __slots__ = (
-        "ended_by_client",
-        "held",
-        "id",
-        "pending",
-        "pending_bytes",
-        "receive_window",
-        "send_window",
-        "trailers",
-    )
+    # What is not changed is the class's, as most of it is never.
+    ended_by_client = False
+    held = 0
+    """Bytes that were received and not processed yet."""
+    pending: deque[memoryview] | None = None
+    """Data waiting for a window, once some had to."""
+    pending_bytes = 0
+    trailers: bytes | None = None
+    """Trailers to send after the pending data."""
 
     def __init__(self, id: int, receive_window: int, send_window: int) -> None:
         self.id = id
         self.receive_window = receive_window
         self.send_window = send_window
-        self.ended_by_client = False
-        self.held = 0
-        """Bytes that were received and not processed yet."""
-        self.pending: deque[memoryview] | None = None
-        """Data waiting for a window, once some had to."""
-        self.pending_bytes = 0
-        self.trailers: bytes | None = None
-        """Trailers to send after the pending data."""
 
 
 class Connection:
@@ -315,8 +306,8 @@ class Connection:
         # Where the connection has room for all that came and the rest of its last frame, only a stream's window can be
         # exceeded. Where it has not, no window is large enough for the short way.
         least = self._low_stream if size + _MAX_FRAME <= self._receive_window else frames.MAX_WINDOW
-        received = 0
-        while size - position >= _HEADER_BYTES:
+        received, last = 0, size - _HEADER_BYTES
+        while position <= last:
             more, length, kind, id = _read_start(buffer, position)
             start = position + _HEADER_BYTES
             if length >= _LARGE_FRAME or more:

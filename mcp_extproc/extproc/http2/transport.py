@@ -320,8 +320,7 @@ class _Connection(asyncio.Protocol):
             call.gone()
 
     def _on_reset(self, stream: int) -> None:
-        if (call := self._calls.get(stream)) is not None:
-            self._forget(stream)
+        if (call := self._forget(stream)) is not None:
             call.gone()
 
     def _on_end(self, event: StreamEnded | StreamDrained | ConnectionEnded) -> None:
@@ -345,12 +344,14 @@ class _Connection(asyncio.Protocol):
         self._forget(stream)
         self.flush()
 
-    def _forget(self, stream: int) -> None:
-        self._calls.pop(stream, None)
+    def _forget(self, stream: int) -> _Call | None:
+        """Whatever ends a call has it forgotten; the call, unless it was."""
+        call = self._calls.pop(stream, None)
         if self._deadlines and (deadline := self._deadlines.pop(stream, None)) is not None:
             deadline.cancel()
         if self._drained and (drained := self._drained.get(stream)) is not None:
             drained.set()
+        return call
 
     def consumed(self, event: DataReceived) -> None:
         """Data that had to wait was processed."""
@@ -464,10 +465,9 @@ class _Process:
         link = self._link
         if self._pieces is None and (message := grpc.whole(event.data, link.message_bytes)) is not None:
             if self._task is None and not self._queue:
-                if not self._gone:
-                    self._receive(message)
-                    if self._exchange.is_over:
-                        self._go_on()
+                self._receive(message)
+                if self._exchange.is_over:
+                    self._go_on()
                 return
             messages = [message]
         else:
@@ -594,8 +594,10 @@ class _Process:
 
     def _send(self, answer: bytes) -> None:
         connection = self._link.connection
-        is_small = len(answer) < _WORTH_JOINING
-        first, rest = (grpc.message(answer), b"") if is_small else (grpc.prefix(len(answer)), answer)
+        if len(answer) < _WORTH_JOINING:
+            first, rest = grpc.message(answer), b""
+        else:
+            first, rest = grpc.prefix(len(answer)), answer
         if not self.started:
             self.started = True
             connection.begin(self._stream, grpc.HEAD, first, rest)

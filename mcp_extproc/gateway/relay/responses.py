@@ -119,8 +119,8 @@ class Expected(msgspec.Struct, frozen=True):
         Args:
             chunk: a piece that begins between two events.
         """
-        id = self.call.id
-        if id is None or len(chunk) > _SLICE_BYTES or len(chunk) > self.event_bytes or len(chunk) > self.json_members:
+        id, size = self.call.id, len(chunk)
+        if id is None or size > _SLICE_BYTES or size > self.event_bytes or size > self.json_members:
             return None
         answer = answer_in(chunk, id)
         if answer is None or id_for_server(id) != id:

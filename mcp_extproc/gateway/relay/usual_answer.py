@@ -7,7 +7,9 @@ It is recognised in one step, and mostly passes as it is. What is written otherw
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from mcp_extproc.gateway.relay.usual_event import VERSION, usual_event
 from mcp_extproc.mcp import jsontext
@@ -20,7 +22,7 @@ _ANSWER: Final = re.compile(
 """``jsonrpc`` comes first or behind the result."""
 
 
-class UsualAnswer(NamedTuple):
+class UsualAnswer(msgspec.Struct, frozen=True):
     """An answer that holds a version, an id and a result, each once."""
 
     message: bytes
