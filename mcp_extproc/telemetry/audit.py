@@ -110,6 +110,38 @@ def of_members(
     ))  # fmt: skip
 
 
+def known_line(
+    started: int, duration: int, before: bytes, request_id: bytes, id: bytes, between: bytes, arguments: bytes
+) -> bytes:
+    """A line of which most is known.
+
+    Args:
+        started, duration: nanoseconds.
+        before: the members in front of those that are its alone.
+        request_id: ``X-Request-Id``, as Envoy has it.
+        id: the JSON-RPC id, as plain text that :func:`is_plain`.
+        between: the members in front of the arguments.
+        arguments: JSON, or a hash.
+    """
+    both = request_id + arguments
+    if both.translate(_WITH_LETTERS).isalnum() and len(both) <= 2 * _PLAIN_BYTES:  # as :func:`is_plain`
+        request = b'"request_id":"' + request_id + b'",' if request_id else b""
+        asked = b'"arguments":"' + arguments + b'",' if arguments else b""
+    else:
+        request, asked = of_request_id(request_id), of_arguments(arguments)
+    milliseconds = started // 1_000_000
+    return b"".join((
+        _until_second(milliseconds // 1000), _MILLISECONDS[milliseconds % 1000], b'",', before, request,
+        b'"jsonrpc.request.id":"' + id + b'",' if id else b"", between, asked, b'"duration":',
+        orjson.dumps(duration / 1e9), b"}\n",
+    ))  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _until_second(seconds: int) -> bytes:
+    return b'{"time":"' + _second(seconds)
+
+
 def of_asker(principal: str | None, issuer: str | None) -> bytes:
     """Who asks, and who vouches for that."""
     who = b"" if principal is None else _often("principal", principal)
@@ -151,9 +183,10 @@ def of_arguments(arguments: bytes) -> bytes:
 
 def is_plain(text: bytes) -> bool:
     """Whether it is a word that JSON has as it is, as ids and hashes are, and short enough."""
-    return len(text) <= _PLAIN_BYTES and text.translate(None, b"-:").isalnum()
+    return len(text) <= _PLAIN_BYTES and text.translate(_WITH_LETTERS).isalnum()
 
 
+_WITH_LETTERS: Final = bytes.maketrans(b"-:", b"xx")
 _PLAIN_BYTES: Final = 128
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +52,10 @@ _OF_SERVER: Final = frozenset({names.TOOL, names.PROMPT, names.ERROR_TYPE, names
 """Those whose values are a server's: each server has room of its own for them, so that none can take that of others."""
 
 
+_BOUNDS: Final = tuple(round(bound * 1e9) for bound in BUCKETS)
+"""Of buckets, in nanoseconds."""
+
+
 @dataclass(slots=True)
 class Distribution:
     """A histogram's series: how many values are in each bucket, the last of which has no bound."""
@@ -75,14 +79,16 @@ class Distribution:
         if value > self.most:
             self.most = value
 
-    def record_all(self, values: Sequence[float]) -> None:
-        """Add values, of which there is at least one."""
-        counts, total = self.counts, self.sum
-        for value in values:
-            counts[bisect_left(BUCKETS, value)] += 1
-            total += value
-        self.sum = total
-        self.least, self.most = min(self.least, *values), max(self.most, *values)
+    def record_nanoseconds(self, values: Sequence[int]) -> None:
+        """Add values, of which there is at least one, in an instrument of seconds: in a third of the time, if they are many."""
+        ordered, done = sorted(values), 0
+        bucket = bisect_left(_BOUNDS, ordered[0])
+        while done < len(ordered):
+            end = bisect_right(ordered, _BOUNDS[bucket], done) if bucket < len(_BOUNDS) else len(ordered)
+            self.counts[bucket] += end - done
+            done, bucket = end, bucket + 1
+        self.sum += sum(ordered) / 1e9
+        self.least, self.most = min(self.least, ordered[0] / 1e9), max(self.most, ordered[-1] / 1e9)
 
     def add(self, other: Distribution) -> None:
         """Add all values of another one."""

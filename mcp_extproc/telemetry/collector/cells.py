@@ -5,6 +5,8 @@ What comes together is added together, series by series.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mcp_extproc.telemetry.exchange import Exchange
 from mcp_extproc.telemetry.instruments import CLIENT_DURATION, SERVER_DURATION, SESSION_DURATION
 from mcp_extproc.telemetry.recordings import recordings_of
@@ -57,6 +59,13 @@ class Cells:
             self._at_server.append(at_server)
         return len(durations) == 1
 
+    def add_all(self, durations: Sequence[int], at_server: Sequence[int]) -> bool:
+        """Some more, of which there is at least one. Returns whether they are the first since then."""
+        is_first = not self._durations
+        self._durations += durations
+        self._at_server += at_server
+        return is_first
+
     def end_session(self, seconds: float) -> None:
         """The one that was added ends a session of that age."""
         self._ages.append(seconds)
@@ -67,10 +76,11 @@ class Cells:
         for counter in self._counters:
             counter.value += count
         if self._server is not None:
-            self._server.record_all([each / 1e9 for each in self._durations])
+            self._server.record_nanoseconds(self._durations)
         if self._client is not None and self._at_server:
-            self._client.record_all([each / 1e9 for each in self._at_server])
+            self._client.record_nanoseconds(self._at_server)
         if self._session is not None and self._ages:
-            self._session.record_all(self._ages)
+            for age in self._ages:
+                self._session.record(age)
         for values in (self._durations, self._at_server, self._ages):
             values.clear()

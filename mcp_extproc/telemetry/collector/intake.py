@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -145,27 +145,26 @@ class Intake:
         )
 
     def add_known(
-        self, listed: Listed | None, cells: Cells | None, line: bytes, session: str | None, started: int,
-        duration: int, at_server: int | None,
-    ) -> None:  # fmt: skip
-        """The same of one of a kind of which one was added before, but for what is shown, and sent.
+        self, listed: Listed | None, cells: Cells | None, durations: Sequence[int], at_server: Sequence[int]
+    ) -> None:
+        """The same of some of a kind of which one was added before, but for what is shown, and sent. :meth:`add_lines` follows.
 
         Args:
             listed, cells: of that one.
-            line: of the audit; empty if it has none.
-            session, started, duration: of the exchange.
-            at_server: nanoseconds that it was with a server, if it was.
+            durations: of the exchanges, at least one.
+            at_server: nanoseconds that they were with a server, of those that were.
         """
-        self._came += 1
+        self._came += len(durations)
         if listed is not None and listed not in self._listed:
             self._listed.keep(listed, value=True, size=_NAME_BYTES + 4 * len(listed[1]))
-        if cells is not None:
-            if cells.add(duration, at_server):
-                self._touched.append(cells)
-            if session is not None:
-                self._here[session] = started
-        if line:
-            self._lines.append(line)
+        if cells is not None and cells.add_all(durations, at_server):
+            self._touched.append(cells)
+
+    def add_lines(self, lines: Sequence[bytes], here: Mapping[str, int]) -> None:
+        """Lines of the audit of such exchanges, and their sessions and when they began."""
+        self._lines += lines
+        if self._totals is not None:
+            self._here.update(here)
 
     def settle(self) -> int:
         """What was added is complete. Returns how many records that was."""

@@ -129,17 +129,16 @@ def _of_request(found: Pairs) -> bytes:
 
 
 def of_both(
-    ids: bytes, start: int, end: int, begin: int, done: int, server: bytes, client: bytes, session: bytes, peer: bytes,
-    id: bytes,
-) -> bytes:  # fmt: skip
-    """Both spans of a request, as they stand in a request of OTLP: what :func:`span` makes of them, of parts that are known.
+    ids: bytes, start: int, end: int, begin: int, done: int, server: bytes, client: bytes, id: bytes
+) -> tuple[bytes, ...]:
+    """Both spans of a request, as they stand in a request of OTLP, in pieces: what :func:`span` makes of them, of parts that are
+    known.
 
     Args:
         ids: of the trace, of the request's span, of that towards the server, and of the parent if there is one.
         start, end: of the request's, nanoseconds since the epoch.
         begin, done: of that towards the server.
-        server, client: what :func:`shared` makes.
-        session, peer: what :func:`who` makes of the session, and of the client's address.
+        server, client: what :func:`shared` and :func:`who` make of each.
         id: of the request, of JSON-RPC; empty if it has none.
     """
     trace, own, onward, parent = ids[:16], ids[16:24], ids[24:32], ids[32:]
@@ -150,12 +149,14 @@ def of_both(
     else:
         first = _BEGINNING.pack(_TRACE, trace, _ID, own, _START, start, _END, end, _PARENT_HERE)
     second = _CHILD.pack(_TRACE, trace, _ID, onward, _PARENT, own, _START, begin, _END, done, _PARENT_HERE)
-    of_request = _before_request_id(len(id)) + id if id else b""
-    both = len(session) + len(of_request)
-    return b"".join((
-        head(2, len(first) + len(server) + len(peer) + both), first, server, session, peer, of_request,
-        head(2, _CHILD.size + len(client) + both), second, client, session, of_request,
-    ))  # fmt: skip
+    if not id:
+        return head(2, len(first) + len(server)), first, server, head(2, _CHILD.size + len(client)), second, client
+    before = _before_request_id(size := len(id))
+    size += len(before)
+    return (
+        head(2, len(first) + len(server) + size), first, server, before, id,
+        head(2, _CHILD.size + len(client) + size), second, client, before, id,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1024)

@@ -18,6 +18,7 @@ class SpanWriter:
 
     def __init__(self, sender: Sender) -> None:
         self._put = sender.put
+        self.of_both = otlp.of_both
 
     def take(self, span: Span) -> None:
         """Have one sent."""
@@ -31,9 +32,6 @@ class SpanWriter:
         """For whom they are, and from where."""
         return otlp.who(spans.who(session, client))
 
-    def send(
-        self, ids: bytes, start: int, end: int, begin: int, done: int, server: bytes, client: bytes, session: bytes,
-        peer: bytes, id: bytes,
-    ) -> None:  # fmt: skip
-        """Have both of a request sent. See :func:`.otlp.of_both`."""
-        self._put(otlp.of_both(ids, start, end, begin, done, server, client, session, peer, id), 2)
+    def send(self, spans: bytes, count: int) -> None:
+        """Have some sent that were made of pieces."""
+        self._put(spans, count)
