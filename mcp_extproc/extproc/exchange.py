@@ -247,7 +247,8 @@ class Exchange:
 
     def _own_head(self, head: RequestHead) -> RequestHead:
         """The head within the request's own span, where that is kept."""
-        return head if self._begun is None or self._begun.span is None else head.within(self._begun.span)
+        span = None if self._begun is None else self._begun.span
+        return head if span is None else head.within(span)
 
     async def _in_slices(self, head: RequestHead, body: bytes) -> AsyncGenerator[bytes, None]:
         gateway = self._processor.gateway
@@ -268,7 +269,7 @@ class Exchange:
             return gateway.preview(self._own_head(head), body, now)
         if visit is _EARLY:
             return gateway.foresee(self._own_head(head), body, now)
-        return gateway.decide(head, body, now, None if self._begun is None else self._begun.span)
+        return gateway.decide(head, body, now, self._own_head)
 
     def closed(self) -> None:
         """The stream is over, ended by either side. To be called once."""
@@ -372,7 +373,7 @@ class Exchange:
         if recorder is None or begun is None:
             return self._forwarded(decision, mark)
         record = recorder.metadata(decision.plan.facts, begun, decision.id)
-        if begun.spans is None:
+        if not (begun.ids or begun.others):
             return self._forwarded(decision, mark, record)
         passed = recorder.passed(begun, decision)
         return self._forwarded(passed.decision, mark, record, passed.headers)
@@ -398,12 +399,14 @@ class Exchange:
         # The response is read on this stream where it comes along.
         if not self._brings_response or decision.response is None:
             self.is_over = self._brings_response
-            if (begun := self._begun) is None or begun.span is None:
+            if (begun := self._begun) is None or not (begun.ids or begun.others):
                 return forwarding.forward(decision, self._head, self._detail, mark, record, headers)
-            traceparent = begun.traceparent
-            return forwarding.forward(
-                decision, self._head, self._detail, mark, record, headers, begun.span, traceparent
-            )
+            if traceparent := begun.traceparent:
+                return forwarding.forward(
+                    decision, self._head, self._detail, mark, record, headers, traceparent=traceparent
+                )
+            trace = None if begun.span is None else begun.span.headers
+            return forwarding.forward(decision, self._head, self._detail, mark, record, headers, trace)
         context = context_of(self._own_head(self._head), decision.id, decision.carried)
         self._response = ResponseExchange(self._processor, Awaited(decision.response, decision.undoing, context))
         return forwarding.forward_and_read(decision, self._detail, mark, record, headers)

@@ -31,7 +31,7 @@ from mcp_extproc.gateway.facts import MAX_EXACT_DIGITS, id_metadata
 from mcp_extproc.gateway.relay import awaited
 from mcp_extproc.gateway.relay.responses import Expected
 from mcp_extproc.gateway.request import Headers, RequestContext, RequestHead
-from mcp_extproc.mcp.trace_context import TRACEPARENT, SpanContext
+from mcp_extproc.mcp.trace_context import TRACEPARENT
 from mcp_extproc.wire import field, head, heads, struct_of, text_entry
 
 _Parts = list[bytes | bytearray]
@@ -55,6 +55,8 @@ class _Shape(msgspec.Struct, frozen=True):
     """Bytes of what is known of the response to this request alone."""
     record: int
     """Bytes of the metadata for the record."""
+    changed: int
+    """Bytes of further changes of headers."""
     goes_on: bool
     """Whether it goes to the server now."""
 
@@ -62,10 +64,8 @@ class _Shape(msgspec.Struct, frozen=True):
 class _Template(NamedTuple):
     """An answer without what differs between requests of the same shape."""
 
-    headers: bytes
-    """The content of a ``HeaderMutation``."""
     common: bytes
-    """What is done besides replacing the body."""
+    """What is done besides replacing the body, until further changes of headers."""
     metadata: _Parts
     ids: tuple[int, ...]
     """Where in :attr:`metadata` the id's JSON text stands; the same for others."""
@@ -81,7 +81,7 @@ def forward(
     mark: bytes = b"",
     record: bytes = b"",
     headers: bytes = b"",
-    span: SpanContext | None = None,
+    trace: Headers | None = None,
     traceparent: bytes = b"",
 ) -> bytes:
     """Replace the whole request and let it go on, in answer to its headers; its body was sent in the meantime. If its response
@@ -94,8 +94,8 @@ def forward(
         mark: one more entry of the metadata.
         record: further metadata, for the record.
         headers: further changes of headers (:func:`~mcp_extproc.extproc.messages.mutation_of`).
-        span: the request's own, where that is kept.
-        traceparent: of that, if there is nothing else to say of it.
+        trace: the context of whatever is done for its sake, if that is not the head's.
+        traceparent: the same, if there is nothing else to say of it.
     """
     expected = decision.response
     if expected is None:
@@ -103,14 +103,16 @@ def forward(
     told, besides = _READS_ALL if expected.reads_json else _READS_EVENTS, b""
     principal = head.principal.key
     if expected.call.progress_token is not None or decision.undoing or decision.plan.carried:
-        context = RequestContext(head.trace if span is None else span.headers, principal, decision.id, decision.carried)
+        if traceparent:
+            trace = ((TRACEPARENT, traceparent.decode()),)
+        context = RequestContext(head.trace if trace is None else trace, principal, decision.id, decision.carried)
         besides = struct_of(awaited.told_besides(expected, decision.undoing, context))
     else:
         besides = _of_principal(principal) if principal else b""
         if traceparent:
             before, after = _around_trace(len(traceparent))
             besides += before + traceparent + after
-        elif trace := head.trace if span is None else span.headers:
+        elif trace := head.trace if trace is None else trace:
             besides += text_entry(awaited.TRACE_KEY, awaited.text_of(trace))
     return _answer(decision, detail, mark, told, besides, record, headers)
 
@@ -173,6 +175,7 @@ def _answer(
         len(value) if isinstance(value, bytes) else -1,
         len(besides),
         len(record),
+        len(headers),
         goes_on,
     )
     template = _known.get(shape)
@@ -180,7 +183,6 @@ def _answer(
         template = _new_template(shape, decision.response)
         # Twice: the plan holds about as much, and is kept with it.
         _known.keep(shape, template, 2048 + 2 * (len(template.common) + sum(map(len, template.metadata))))
-    common = _common(template.headers + headers) if headers else template.common
     parts = template.metadata.copy()
     if id is not None:
         for at in template.ids:
@@ -192,19 +194,20 @@ def _answer(
         parts[at] = besides
     for at in template.records:
         parts[at] = record
-    return _replacing(decision.body, common, parts)
+    return _replacing(decision.body, template.common, headers, parts)
 
 
-def _replacing(body: bytes, common: bytes, metadata: _Parts) -> bytes:
-    outer, inner = _heads_around(len(common), len(body))
+def _replacing(body: bytes, common: bytes, headers: bytes, metadata: _Parts) -> bytes:
+    outer, inner = _heads_around(len(common) + len(headers), len(body))
     # Bodies are large, so they are copied only once.
-    return b"".join((outer, common, inner, body, *metadata))
+    return b"".join((outer, common, headers, inner, body, *metadata))
 
 
 @lru_cache(maxsize=4096)
-def _heads_around(common: int, body: int) -> tuple[bytes, bytes]:
-    inner = heads(body, 1, 3)
-    return heads(common + len(inner) + body, 1, 1), inner
+def _heads_around(before: int, body: int) -> tuple[bytes, bytes]:
+    # The route is selected again, by the metadata.
+    inner = CLEAR_ROUTE_CACHE + heads(body, 1, 3)
+    return heads(before + len(inner) + body, 1, 1), inner
 
 
 # -- Templates ------------------------------------------------------------------------------------------------------------
@@ -222,12 +225,7 @@ def _new_template(shape: _Shape, expected: Expected | None) -> _Template:
     places = (tuple(at for at, part in enumerate(metadata) if part is each) for each in (id, value, besides, record))
     left = () if shape.detail.routes_remove else plan.left
     headers = mutation(plan.headers, (*plan.remove_headers, *left)) + set_headers(shape.own_headers)
-    return _Template(headers, _common(headers), metadata, *places)
-
-
-def _common(headers: bytes) -> bytes:
-    # The route is selected again, by the metadata.
-    return REPLACE + field(2, headers) + CLEAR_ROUTE_CACHE
+    return _Template(REPLACE + head(2, len(headers) + shape.changed) + headers, metadata, *places)
 
 
 def _entries(shape: _Shape, json: _Parts, value: bytearray) -> _Parts:

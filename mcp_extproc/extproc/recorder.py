@@ -6,6 +6,7 @@ a name is one that its server lists; and what arguments were. Where nothing is c
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -60,62 +61,54 @@ _identity: Final = id
 _KINDS: Final = {"tool": "tools", "prompt": "prompts"}
 
 
-class RandomDigits:
-    """Makes ids of random bytes that are asked for many at once. To be made in the process that uses it."""
-
-    def __init__(self) -> None:
-        self._digits = ""
-        self._at = 0
-
-    def __call__(self, size: int) -> str:
-        """See :data:`NewId`."""
-        at, end = self._at, self._at + 2 * size
-        if end > len(self._digits):
-            self._digits, at, end = secrets.token_hex(max(size, _RANDOM_BYTES)), 0, 2 * size
-        self._at = end
-        return self._digits[at:end]
-
-
-_RANDOM_BYTES: Final = 4096
-
-
 class Begun(msgspec.Struct, frozen=True):
     """A request whose body is there.
 
     Attributes:
         head: the request's.
-        spans: its spans, where there are traces; that towards a server is there only if it is sent to one.
-        span: its own, where they are kept: the trace context of whatever is done for its sake.
+        arguments: what the audit has of them.
+        ids: of its spans, where the trace begins here and is kept, as nearly all do where no client has one of its own: digits
+            of the trace, of its own and of the one towards the server. They are what is told of them.
+        others: its spans, where there are traces, and it is any other.
         passed: the context that the server gets where they are not kept, if that is not what the header says.
         baggage: of its ``_meta``.
-        arguments: what the audit has of them.
-        told: what is told of the spans, where the trace begins here and is kept, as nearly all do where no client has one of
-            its own: all else that is written of it is a part of that.
     """
 
     head: RequestHead
-    spans: RequestSpans | None = None
-    span: SpanContext | None = None
+    arguments: str | None = None
+    ids: bytes = b""
+    others: RequestSpans | None = None
     passed: SpanContext | None = None
     baggage: str | None = None
-    arguments: str | None = None
-    told: bytes = b""
+
+    @property
+    def spans(self) -> RequestSpans | None:
+        """Its spans, where there are traces; that towards a server is there only if it is sent to one."""
+        if not self.ids:
+            return self.others
+        digits = self.ids.decode()
+        return RequestSpans(SpanContext(digits[:32], digits[32:48], sampled=True), "", digits[48:])
+
+    @property
+    def span(self) -> SpanContext | None:
+        """Its own, where they are kept: the trace context of whatever is done for its sake."""
+        spans = self.spans
+        return None if spans is None or not spans.own.sampled else spans.own
 
     @property
     def traceparent(self) -> bytes:
-        """Of the request's own span, where that is :attr:`told`."""
-        return self.told[:_TRACEPARENT_BYTES]
+        """Of its own, where there are :attr:`ids`."""
+        ids = self.ids
+        return b"00-" + ids[:32] + b"-" + ids[32:48] + b"-01" if ids else b""
 
     @property
     def traceparent_onward(self) -> bytes:
-        """Of the one towards the server."""
-        return self.told[:_BEFORE_SPAN] + self.told[_BEFORE_ONWARD:-1] + _IS_KEPT
+        """Of the one towards the server, likewise."""
+        ids = self.ids
+        return b"00-" + ids[:32] + b"-" + ids[48:] + b"-01"
 
 
-_TRACEPARENT_BYTES: Final = len("00--01-") + 32 + 16
-_BEFORE_SPAN: Final = len("00--") + 32
-_BEFORE_ONWARD: Final = _TRACEPARENT_BYTES + len(",,")
-_IS_KEPT: Final = b"-01"
+_TRACEPARENT_BYTES: Final = len("00---01") + 32 + 16
 
 
 class _Kept(NamedTuple):
@@ -125,12 +118,14 @@ class _Kept(NamedTuple):
         facts: of the plan.
         learned: how often names had been learned.
         shared: see :func:`.worker_note.shared`.
+        size: bytes of that, and of what is there in any note.
         has_no_more: whether there is nothing that most requests have not (:class:`.worker_note.More`).
     """
 
     facts: RequestFacts
     learned: int
     shared: bytes
+    size: int
     has_no_more: bool
 
 
@@ -160,7 +155,7 @@ class Recorder:
         self,
         config: GatewayConfig,
         secret: str,
-        new_id: NewId | None = None,
+        new_id: NewId = secrets.token_hex,
         observer: Observer = UNOBSERVED,
     ) -> None:
         self._session_seconds = config.session.ttl
@@ -170,7 +165,9 @@ class Recorder:
         self._audited = _audited(config, secret)
         self._reads_bodies = self._traces is not None or self._audited is not None
         self._listed: Bounded[tuple[str, str, str], bool] = Bounded(_MAX_NAMES, _MAX_NAMES_BYTES)
-        self._new_id = new_id or RandomDigits()
+        self._new_id = new_id
+        self._ids: list[bytes] = []
+        """Of spans to come: random bytes are asked for many at once."""
         self._learned = 0
         """How often names were learned."""
         self._prefixes: Bounded[int, _Kept] = Bounded(_MAX_PREFIXES, _MAX_PREFIXES_BYTES)
@@ -193,19 +190,22 @@ class Recorder:
         if audits is not None or _TRACEPARENT in body or _BAGGAGE in body:
             params = _params(body)
             if audits is not None and params.arguments is not _UNSET:
-                arguments = audits(bytes(params.arguments))
+                arguments = audits(params.arguments)
         if self._traces is None:
-            return Begun(head, arguments=arguments)
-        digits = self._new_id(_ID_BYTES)
-        trace, span, onward = digits[:32], digits[32:48], digits[48:]
+            return Begun(head, arguments)
+        ids = (self._ids or self._more_ids()).pop()
         headers = head.headers
-        if params.meta is _UNSET and TRACEPARENT not in headers and TRACESTATE not in headers:  # it begins here
-            if self._ratio >= 1 or is_kept(trace, self._ratio):
-                own = SpanContext(trace, span, sampled=True)
-                told = f"00-{trace}-{span}-01,,{onward},".encode()
-                return Begun(head, RequestSpans(own, "", onward), own, None, None, arguments, told)
-            return Begun(head, RequestSpans(SpanContext(trace, span, sampled=False), "", onward), arguments=arguments)
-        return self._below(head, params, digits, arguments, self._traces)
+        if params.meta is not _UNSET or TRACEPARENT in headers or TRACESTATE in headers:
+            return self._below(head, params, ids.decode(), arguments, self._traces)
+        if self._ratio >= 1 or is_kept(ids[:32].decode(), self._ratio):
+            return Begun(head, arguments, ids)
+        digits = ids.decode()
+        left_out = SpanContext(digits[:32], digits[32:48], sampled=False)
+        return Begun(head, arguments, b"", RequestSpans(left_out, "", digits[48:]))
+
+    def _more_ids(self) -> list[bytes]:
+        self._ids += _IDS.findall(self._new_id(_RANDOM_BYTES).encode())
+        return self._ids
 
     def _below(self, head: RequestHead, params: _Params, digits: str, arguments: str | None, traces: Traces) -> Begun:
         """A request that somebody else's span may have led to."""
@@ -214,9 +214,8 @@ class Recorder:
         found = origin(head.headers, meta)
         own = begin(found, trace, span, self._ratio, parent_based=traces.parent_based is not False)
         spans = RequestSpans(own, "" if found.parent is None else found.parent.span, onward, found.link)
-        if own.sampled:
-            return Begun(head, spans, own, None, baggage_of(meta), arguments)
-        return Begun(head, spans, None, found.parent if TRACEPARENT in meta else None, baggage_of(meta), arguments)
+        passed = found.parent if TRACEPARENT in meta and not own.sampled else None
+        return Begun(head, arguments, b"", spans, passed, baggage_of(meta))
 
     def again(self, head: RequestHead) -> RequestHead:
         """A request that Envoy sends once more, with the headers that it went on with."""
@@ -228,19 +227,19 @@ class Recorder:
 
     def passed(self, begun: Begun, decision: Forward) -> Passed:
         """A request on its way to its server, with its trace context in header and ``_meta``."""
-        if begun.told:
+        if begun.ids:
             traceparent = begun.traceparent_onward
             body = with_traceparent(decision.body, traceparent)
             return Passed(
                 _with_body(decision, body) if decision.own_headers else msgspec.structs.replace(decision, body=body),
                 _BEFORE_TRACEPARENT + traceparent + _BEHIND_TRACEPARENT,
             )
-        spans = begun.spans
+        spans = begun.others
         if spans is None:
             return Passed(decision)
-        if begun.span is None:
+        if not spans.own.sampled:
             return Passed(decision) if begun.passed is None else Passed(decision, _as_headers(begun, begun.passed))
-        context = begun.span.child(spans.onward)
+        context = spans.own.child(spans.onward)
         return Passed(_with_body(decision, with_context(decision.body, context)), _as_headers(begun, context))
 
     def metadata(self, facts: RequestFacts, begun: Begun | None, id: bytes | None = None) -> bytes:
@@ -251,10 +250,10 @@ class Recorder:
             begun: what is known by its body, if there was one.
             id: JSON text of its id, if the facts are those of a plan, which have none.
         """
-        if id is not None and begun is not None and begun.told and (kept := self._kept(facts)).has_no_more:
+        if id is not None and begun is not None and begun.ids and (kept := self._kept(facts)).has_no_more:
             of_arguments = b"" if begun.arguments is None else begun.arguments.encode()
-            raw = kept.shared + worker_note.rest_of(id, begun.told, of_arguments)
-            return _before_record(len(raw)) + raw
+            before = _before_record(kept.size + len(id) + len(begun.ids) + len(of_arguments))
+            return worker_note.NOTE % (before + kept.shared, id, begun.ids, of_arguments)
         spans = arguments = None
         if begun is not None:
             spans, arguments = begun.spans, begun.arguments
@@ -284,7 +283,7 @@ class Recorder:
         has_no_more = (
             facts.session_seconds is None and "uri" not in params and (facts.named is not None or "name" not in params)
         )
-        known = _Kept(facts, self._learned, shared, has_no_more)
+        known = _Kept(facts, self._learned, shared, len(shared) + len(worker_note.rest(b"", None, None)), has_no_more)
         self._prefixes.keep(key, known, 1024 + 2 * len(shared))
         return known
 
@@ -329,7 +328,9 @@ _NO_META: Final[Mapping[str, str]] = {}
 _read_message: Final = msgspec.json.Decoder(_Message).decode
 
 _ID_BYTES: Final = 16 + 8 + 8
-"""Of a trace, its first span, and the one towards the server: random bytes are asked for once."""
+"""Of a trace, its first span, and the one towards the server."""
+_RANDOM_BYTES: Final = 128 * _ID_BYTES
+_IDS: Final = re.compile(b".{%d}" % (2 * _ID_BYTES))
 
 _NAMESPACE_KEY: Final = field(1, TELEMETRY_NAMESPACE.encode())
 _TRACEPARENT: Final = TRACEPARENT.encode()
@@ -344,7 +345,7 @@ def _before_record(size: int, *, is_left_out: bool = False) -> bytes:
     return field(1, _NAMESPACE_KEY + field(2, field(5, entries)))[:-size]
 
 
-def _audited(config: GatewayConfig, secret: str) -> Callable[[bytes], str] | None:
+def _audited(config: GatewayConfig, secret: str) -> Callable[[audited.Text], str] | None:
     """What makes of arguments what the audit has of them; ``None`` where that is nothing."""
     if config.audit is None or config.audit.arguments == "none":
         return None

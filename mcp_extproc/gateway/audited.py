@@ -7,6 +7,7 @@ import hmac
 import json
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 MASK: Final = "***"
@@ -31,6 +32,10 @@ def key_of(secret: bytes) -> bytes:
     return hmac.digest(secret, _LABEL, hashlib.sha256)
 
 
+Text = bytes | msgspec.Raw
+"""JSON."""
+
+
 class Hasher:
     """Hashes arguments as they were sent: the same for the same text. Without the key nobody can try values.
 
@@ -48,7 +53,7 @@ class Hasher:
         self._inner = hashlib.sha256(block.translate(_INNER))
         self._outer = hashlib.sha256(block.translate(_OUTER))
 
-    def __call__(self, arguments: bytes) -> str:
+    def __call__(self, arguments: Text) -> str:
         """The hash."""
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(arguments)
@@ -62,7 +67,7 @@ _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
-def redacted(arguments: bytes) -> str:
+def redacted(arguments: Text) -> str:
     """The arguments as JSON with each value masked, inside of objects and arrays too. Of an array there is one element for
     each kind of its first ones.
 
@@ -72,6 +77,7 @@ def redacted(arguments: bytes) -> str:
     >>> redacted(b'{"path": "/etc/passwd", "lines": [1, 2], "more": {"deep": null}}')
     '{"path":"***","lines":["***"],"more":{"deep":"***"}}'
     """
+    arguments = bytes(arguments)
     if len(arguments) > MAX_READ_BYTES:
         return TOO_LARGE
     try:

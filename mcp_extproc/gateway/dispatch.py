@@ -49,7 +49,6 @@ from mcp_extproc.mcp.methods import Handling
 from mcp_extproc.mcp.names import MAX_NAME_CHARS
 from mcp_extproc.mcp.sealing import TextSealer
 from mcp_extproc.mcp.sessions import BadToken, ExpiredToken, Sealer
-from mcp_extproc.mcp.trace_context import SpanContext
 from mcp_extproc.slices import Slices
 
 _SESSION_ID = "mcp-session-id"
@@ -175,18 +174,20 @@ class Gateway:
 
     # -- Body ---------------------------------------------------------------------------------------------------------
 
-    def decide(self, head: RequestHead, body: bytes, now: float, span: SpanContext | None = None) -> Decision:
+    def decide(
+        self, head: RequestHead, body: bytes, now: float, own: Callable[[RequestHead], RequestHead] | None = None
+    ) -> Decision:
         """Judge a POST by its body.
 
         Args:
             head: as it passed :meth:`admit`.
             body: the whole body.
             now: Unix time in seconds.
-            span: the request's own, where that is kept: of whatever is done for its sake. For most calls nothing is, and they
-                are spared a head that has it.
+            own: gives the head within the request's own span, for whatever is done for its sake. For most calls nothing is,
+                and they are spared that.
         """
         known = self._refusal(head, body) or self._once_more(head, body, now)
-        return known or self._read(head if span is None else head.within(span), body, now, self._decide)
+        return known or self._read(head if own is None else own(head), body, now, self._decide)
 
     def deciding(self, head: RequestHead, body: bytes, now: float) -> Slices[Decision]:
         """The same in slices: a large body takes its time, and others may run between two of them."""

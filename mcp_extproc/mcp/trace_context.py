@@ -34,6 +34,7 @@ _MEMBER = re.compile(
 )
 _PRINTABLE = re.compile(r"[\x20-\x7e\t]*")
 _SPANS = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-(0[01]),([0-9a-f]{16})?,([0-9a-f]{16})?,([0-9a-f-]*)")
+_THREE_IDS = re.compile(r"([0-9a-f]{32})([0-9a-f]{16})([0-9a-f]{16})")
 _SAMPLED = 1
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 _RATIO_BITS = 56
@@ -163,7 +164,7 @@ def with_traceparent(body: bytes, traceparent: bytes) -> bytes:
     before, _, members = body.partition(_PARAMS_START)
     # As `_first_member` has it, of a message as most write it: in fewer steps.
     if (
-        members[:1] == b'"' and before.rfind(b"{") == 0 and _PARAMS_NAME not in before and _PARAMS_NAME not in members
+        members[:1] == b'"' and before.rfind(b"{") == 0 and body.count(_PARAMS_NAME) == 1
         and _META not in body and b"\\u" not in body
     ):  # fmt: skip
         return b'%b"params":{"_meta":{"traceparent":"%b"},%b' % (before, traceparent, members)
@@ -249,17 +250,23 @@ class RequestSpans(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """All of it but the state: its parts in this order, separated by commas.
+        """All of it but the state: its parts in this order, separated by commas. Where a trace begins here, and is kept, ids
+        alone: its own, and those of both spans.
 
         >>> RequestSpans(SpanContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=True)).text
         '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01,,,'
         """
+        if self.own.sampled and self.onward and not self.parent and self.link is None:
+            return f"{self.own.trace}{self.own.span}{self.onward}"
         link = "" if self.link is None else self.link.traceparent
         return f"{self.own.traceparent},{self.parent},{self.onward},{link}"
 
 
 def spans_of(text: str, state: str = "") -> RequestSpans | None:
     """What :attr:`RequestSpans.text` says; ``None`` if it says nothing."""
+    if (three := _THREE_IDS.fullmatch(text)) is not None:
+        trace, span, onward = three.groups()
+        return RequestSpans(SpanContext(trace, span, sampled=True, state=_state(state) if state else ""), "", onward)
     found = _SPANS.fullmatch(text)
     if found is None:
         return None

@@ -80,7 +80,7 @@ class Distribution:
             self.most = value
 
     def record_nanoseconds(self, values: Sequence[int]) -> None:
-        """Add values, of which there is at least one, in an instrument of seconds: in a third of the time, if they are many."""
+        """Add values of an instrument of seconds, of which there is at least one: in less time than one by one."""
         ordered, done = sorted(values), 0
         bucket = bisect_left(_BOUNDS, ordered[0])
         while done < len(ordered):

@@ -14,7 +14,6 @@ from mcp_extproc.gateway.decision import Decision
 from mcp_extproc.gateway.legs import Leg, Listed, ListLeg, Outcome
 from mcp_extproc.gateway.request import RequestHead
 from mcp_extproc.mcp.sessions import UpstreamSession
-from mcp_extproc.mcp.trace_context import SpanContext
 from tests.extproc.rig import REQUEST_BYTES, LiveTasks, Rig, call
 from tests.support.fake_upstreams import FakeUpstreams
 from tests.support.rawclient import (
@@ -152,10 +151,12 @@ def outcomes(legs: tuple[Leg, ...]) -> list[Outcome]:
 async def test_faults_stay_where_they_are(rig: Rig[FakeUpstreams], monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     decide = rig.gateway.decide
 
-    def decide_or_break(head: RequestHead, body: bytes, now: float, span: SpanContext | None) -> Decision:
+    def decide_or_break(
+        head: RequestHead, body: bytes, now: float, own: Callable[[RequestHead], RequestHead]
+    ) -> Decision:
         if b'"bug"' in body:
             raise ZeroDivisionError
-        return decide(head, body, now, span)
+        return decide(head, body, now, own)
 
     monkeypatch.setattr(rig.gateway, "decide", decide_or_break)
     await rig.serves()

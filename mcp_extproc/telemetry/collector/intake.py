@@ -147,7 +147,7 @@ class Intake:
     def add_known(
         self, listed: Listed | None, cells: Cells | None, durations: Sequence[int], at_server: Sequence[int]
     ) -> None:
-        """The same of some of a kind of which one was added before, but for what is shown, and sent. :meth:`add_lines` follows.
+        """Some more of a kind of which one was added before, but for what is shown, and sent; :meth:`add_lines` follows.
 
         Args:
             listed, cells: of that one.

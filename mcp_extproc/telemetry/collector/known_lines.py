@@ -33,8 +33,8 @@ _MAX_KNOWN_BYTES: Final = 32 * MIB
 _KNOWN_BYTES: Final = 1024
 
 Key = tuple[bytes, bytes, bytes, bytes, bytes, bool]
-"""What says what is known of a line: what came of it, what the worker noted of its kind, Envoy's details, who asked, the client,
-and whether it went to a server."""
+"""What says what is known of a line: what came of it, what the worker noted of its kind, Envoy's details, who asked, the
+client, and whether it went to a server."""
 
 KindKey = tuple[bytes, bytes, bytes, bool, bool | None]
 """What says of which kind it is: instead of the two before the last only whether the client has a port, if it is known."""
@@ -89,7 +89,8 @@ class _Known(NamedTuple):
     Attributes:
         kind: of the lines.
         session: that they are of.
-        before, between: what lines of the audit have, in front of what is theirs alone and in between; ``None`` if there are none.
+        before, between: what lines of the audit have in front of what is theirs alone, and in between; ``None`` for the first
+            if there are none.
         server, client: what spans have; empty if there are none.
     """
 
@@ -219,9 +220,7 @@ class KnownLines:
             self._show(shown)
         if ids and self._spans is not None:
             self._made.append(
-                self._spans.of_both(
-                    ids, start, start + duration, start + at, start + until, server, of_client, plain
-                )
+                self._spans.of_both(ids, start, start + duration, start + at, start + until, server, of_client, plain)
             )
         return True
 
@@ -297,7 +296,6 @@ _MAX_CLIENT: Final = 256
 _LEFT_OUT: Final = worker_note.LEFT_OUT.encode()
 
 
-
 _Number = Annotated[int, msgspec.Meta(ge=0)]
 _read_numbers: Final = msgspec.json.Decoder(
     tuple[_Number, _Number, _Number, _Number | None, _Number | None, _Number, _Number, _Number]
@@ -343,7 +341,10 @@ _MAX_ID: Final = 100
 def _ids(told: bytes) -> bytes | None:
     """What a worker has told of spans that are kept: ids of the trace, of the request's own, of that towards the server, and
     of the parent if there is one. ``None`` if anything else is told, as a link."""
-    if told.translate(_SHAPE) not in _SHAPES:
+    shape = told.translate(_SHAPE)
+    if shape == _THREE:
+        return unhexlify(told)
+    if shape not in _SHAPES:
         return None
     ids = unhexlify(told.translate(None, b"-,"))
     return None if ids[0] or ids[25] != _SAMPLED else ids[1:25] + ids[-8:] + ids[26:-8]
@@ -354,5 +355,7 @@ _SHAPE: Final = bytes(
 )
 _SHAPES: Final = frozenset(b"xx-%b-%b-xx,%b,%b," % (b"x" * 32, b"x" * 16, b"x" * above, b"x" * 16) for above in (0, 16))
 """With an x for each digit."""
+_THREE: Final = b"x" * (32 + 16 + 16)
+"""The same of a trace that begins here."""
 _SAMPLED: Final = 1
 """Flags."""

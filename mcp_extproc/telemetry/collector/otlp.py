@@ -131,8 +131,7 @@ def _of_request(found: Pairs) -> bytes:
 def of_both(
     ids: bytes, start: int, end: int, begin: int, done: int, server: bytes, client: bytes, id: bytes
 ) -> tuple[bytes, ...]:
-    """Both spans of a request, as they stand in a request of OTLP, in pieces: what :func:`span` makes of them, of parts that are
-    known.
+    """Both spans of a request, as they stand in a request of OTLP, in pieces: as :func:`span` makes them, of what is known.
 
     Args:
         ids: of the trace, of the request's span, of that towards the server, and of the parent if there is one.

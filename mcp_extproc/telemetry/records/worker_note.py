@@ -145,12 +145,11 @@ def rest(id: bytes, spans: RequestSpans | None, arguments: str | None) -> bytes:
     b'\\x1f7\\x1f\\x1f\\x1f'
     """
     told = "" if spans is None else spans.text if spans.own.sampled else LEFT_OUT
-    return rest_of(id, told.encode(), b"" if arguments is None else arguments.encode())
+    return NOTE % (b"", id, told.encode(), b"" if arguments is None else arguments.encode())
 
 
-def rest_of(id: bytes, told: bytes, arguments: bytes) -> bytes:
-    """The same, of what is told of the spans."""
-    return b"\x1f%b\x1f%b\x1f%b\x1f" % (id, told, arguments)
+NOTE: Final = b"%b\x1f%b\x1f%b\x1f%b\x1f"
+"""A text, of what requests have in common, the id, what is told of spans, and the arguments."""
 
 
 def read(text: str) -> Note | None:

@@ -125,8 +125,8 @@ def test_what_goes_on_behind_policies() -> None:
 def test_a_span_of_which_nothing_but_its_traceparent_is_known_is_told_as_any_other(meta: str) -> None:
     rig, span = Rig(), SpanContext("a" * 32, "b" * 16, sampled=True)
     decision = rig.forward(body("1", meta))
-    written = forwarding.forward(decision, rig.head(), span=span, traceparent=span.traceparent.encode())
-    assert written == forwarding.forward(decision, rig.head(), span=span)
+    written = forwarding.forward(decision, rig.head(), traceparent=span.traceparent.encode())
+    assert written == forwarding.forward(decision, rig.head(), trace=span.headers)
     assert metadata(written)[RESPONSE_NAMESPACE]["trace"] == f'[["traceparent","{span.traceparent}"]]'
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.contract import RECORD_KEY, SAMPLED_KEY, TELEMETRY_NAMESPACE
 from mcp_extproc.extproc import _pb as pb
-from mcp_extproc.extproc.recorder import Begun, Passed, RandomDigits, Recorder
+from mcp_extproc.extproc.recorder import Begun, Passed, Recorder
 from mcp_extproc.gateway.decision import Forward, ForwardPlan
 from mcp_extproc.gateway.effects import LearnNames, NoteExpiry
 from mcp_extproc.gateway.facts import NOTHING, RequestFacts
@@ -105,11 +105,11 @@ def test_what_is_made_of_a_trace_that_begins_here_is_as_of_any_other(
     traces = {"traces": {"endpoint": "http://localhost:4317"}}
     made = recorder(telemetry=traces, audit={"file": "a", "arguments": how})
     begun = made.begin(head(**({"tracestate": "a=1"} if state else {})), text)
-    assert begun.told or state or b'"_meta"' in text
-    general = msgspec.structs.replace(begun, told=b"")
+    assert begun.ids or state or b'"_meta"' in text
+    general = msgspec.structs.replace(begun, ids=b"", others=begun.spans)
     decision = Forward(ForwardPlan("a", (), (), facts), text, own, id)
     assert made.metadata(facts, begun, id) == made.metadata(facts, general, id)
-    if begun.told:
+    if begun.ids:
         assert begun.span is not None
         assert begun.traceparent.decode() == begun.span.traceparent
     one, other = made.passed(begun, decision), made.passed(general, decision)
@@ -260,10 +260,16 @@ def test_what_is_noted_of_a_plan_is_kept_until_more_is_known() -> None:
 
 
 def test_random_ids_are_all_different() -> None:
-    """Also where what was asked for at once is used up, and where one is longer than that."""
-    new_id = RandomDigits()
-    found = [new_id(32) for _ in range(1000)] + [new_id(8) for _ in range(1000)]
-    assert len(set(found)) == 2000
-    assert {len(each) for each in found} == {64, 16}
-    assert len(new_id(10_000)) == 20_000
-    assert new_id(16) != RandomDigits()(16)
+    """Also where those that were made at once are used up, and in different workers."""
+    traces = GatewayConfig.model_validate({
+        "servers": {"a": {"url": "http://a.test/mcp"}}, "telemetry": {"traces": {"endpoint": "http://localhost:4317"}},
+    })  # fmt: skip
+    found = [
+        begun.ids.decode() for one in (Recorder(traces, "s"), Recorder(traces, "s")) for begun in begun_by(one, 1000)
+    ]
+    assert len({id for each in found for id in (each[:32], each[32:48], each[48:])}) == 6000
+    assert {len(each) for each in found} == {64}
+
+
+def begun_by(recorder: Recorder, count: int) -> list[Begun]:
+    return [recorder.begin(head(), body()) for _ in range(count)]

@@ -106,6 +106,10 @@ def test_the_parents_decision_counts(sampled: bool) -> None:
     "spans",
     [
         RequestSpans(SpanContext(TRACE, SPAN, sampled=True)),
+        RequestSpans(SpanContext(TRACE, SPAN, sampled=True), "", NEW),
+        RequestSpans(SpanContext(TRACE, SPAN, sampled=True, state="a=1"), "", NEW),
+        RequestSpans(SpanContext(TRACE, SPAN, sampled=False), "", NEW),
+        RequestSpans(SpanContext(TRACE, SPAN, sampled=True), "", NEW, SpanContext(OTHER, SPAN, sampled=True)),
         RequestSpans(SpanContext(TRACE, SPAN, False, "a=1"), NEW, "1" * 16, SpanContext(OTHER, SPAN, sampled=True)),
     ],
 )
@@ -113,7 +117,9 @@ def test_spans_are_told(spans: RequestSpans) -> None:
     assert spans_of(spans.text, spans.own.state) == spans
 
 
-@pytest.mark.parametrize("text", ["", ",,,", PARENT, f"{PARENT},,", f"{PARENT},x,,", f"{PARENT},,1,", f"{PARENT},,,,"])
+@pytest.mark.parametrize(
+    "text", ["", ",,,", PARENT, f"{PARENT},,", f"{PARENT},x,,", f"{PARENT},,1,", f"{PARENT},,,,", "1" * 63, "X" * 64]
+)
 def test_spans_that_nobody_wrote(text: str) -> None:
     assert spans_of(text) is None
 

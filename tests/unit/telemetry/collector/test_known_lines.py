@@ -87,6 +87,8 @@ def note(*, kind: Sequence[object], who: str, id: str, told: str, arguments: str
 
 
 IDS = f"00-{TRACE}-{SPAN}-01,{PARENT},{ONWARD},"
+BEGUN = f"{TRACE}{SPAN}{ONWARD}"
+"""Of a trace that begins here."""
 CALL = ["tools/call", "notes", "add", None, None, "2025-11-25", True]
 USUAL: Mapping[str, Any] = {"kind": CALL, "who": '["s1","alice","https://idp"]', "id": "7", "told": IDS}
 
@@ -101,7 +103,8 @@ NUMBERS = (
     '"\u00fc"',
 )  # fmt: skip
 TOLD = (
-    IDS, IDS, f"00-{TRACE}-{SPAN}-01,,{ONWARD},", "-", "", f"00-{TRACE}-{SPAN}-00,,{ONWARD},",
+    IDS, IDS, BEGUN, BEGUN.upper(), BEGUN[:-1], BEGUN + "0", f"00-{TRACE}-{SPAN}-01,,{ONWARD},", "-", "",
+    f"00-{TRACE}-{SPAN}-00,,{ONWARD},",
     f"01-{TRACE}-{SPAN}-01,,{ONWARD},", f"00-{TRACE}-{SPAN}-01,,,", f"00-{TRACE}-{SPAN}-01,,{ONWARD},00-{TRACE}-{SPAN}-01",
     IDS.upper(), IDS.replace("a", "x"), "x", "\u00fc",
 )  # fmt: skip
@@ -212,8 +215,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 @pytest.mark.parametrize(
     "changed",
     [
-        {}, {"id": '"5f1b7fcb-d44a-4994-b21e-bbcae8715691"'}, {"id": ""}, {"told": f"00-{TRACE}-{SPAN}-01,,{ONWARD},"},
-        {"told": "-"}, {"who": '["s2",null,null]'}, {"arguments": '{"a":"***"}'}, {"arguments": "hmac-sha256:0a"},
+        {}, {"id": '"5f1b7fcb-d44a-4994-b21e-bbcae8715691"'}, {"id": ""},
+        {"told": BEGUN}, {"told": f"00-{TRACE}-{SPAN}-01,,{ONWARD},"}, {"told": "-"}, {"who": '["s2",null,null]'},
+        {"arguments": '{"a":"***"}'}, {"arguments": "hmac-sha256:0a"},
     ],
 )  # fmt: skip
 async def test_of_usual_lines_only_the_first_of_a_kind_is_read(read: list[bytes], changed: Mapping[str, Any]) -> None:
