@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
@@ -31,6 +30,7 @@ from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.config.jwks import MAX_BYTES, usable_keys
 from mcp_extproc.envoy.layout import issuer_key
 from mcp_extproc.file_signature import file_signature
+from mcp_extproc.proxies import proxy_of
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 
@@ -247,7 +247,7 @@ class AuthorizationServers:
         shown = _shown(url)
         try:
             # A redirect could lead from https to http.
-            async with self._http.get(url, allow_redirects=False, proxy=_proxy(url)) as response:
+            async with self._http.get(url, allow_redirects=False, proxy=proxy_of(url)) as response:
                 if response.status != 200:
                     raise Unusable(f"{shown} answered HTTP {response.status}")
                 text = await read_at_most(response.content.iter_any(), MAX_BYTES)
@@ -355,13 +355,6 @@ def _complain(wanted: _Wanted, known: _Known, part: _Part, why: str) -> None:
 def _is_available(wanted: _Wanted, known: _Known, part: _Part) -> None:
     if known.problems.pop(part, None) is not None:
         log.event(_LOG, logging.INFO, "authorization_server_available", {"issuer": wanted.issuer, "part": part})
-
-
-def _proxy(url: str) -> str | None:
-    """Of the environment. With aiohttp's own ``trust_env`` a ``.netrc`` would apply too, whose default password goes to any
-    host that metadata names."""
-    parts = urlsplit(url)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 def _shown(url: str) -> str:

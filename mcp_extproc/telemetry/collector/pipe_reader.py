@@ -19,7 +19,7 @@ from mcp_extproc.telemetry import log
 _CHUNK_BYTES: Final = 128 << 10
 """Read at once: some three hundred lines, which take a few milliseconds."""
 
-_GATHER_SECONDS: Final = 0.05
+_GATHER_SECONDS: Final = 0.2
 """From the first bytes until they are read, with all that has come by then. Envoy writes in pieces, and whoever wakes up for
 each of them finds its data in no cache."""
 _GATHERS_IN: Final = 1 << 20

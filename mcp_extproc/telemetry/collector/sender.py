@@ -11,7 +11,7 @@ MAX_QUEUED: Final = 16_384
 MAX_QUEUED_BYTES: Final = 32 << 20
 """Most items have less than 1 KiB; clients' URIs have up to 32."""
 
-MAX_BATCH: Final = 2_048
+MAX_BATCH: Final = 4_096
 MAX_BATCH_BYTES: Final = 2 << 20
 """gRPC's servers take 4 MiB, unless told otherwise: what is more would be refused whole."""
 
@@ -21,7 +21,7 @@ class Sender:
 
     Args:
         export: sends a batch, and says whether it arrived. One call at a time.
-        seconds: after which a batch is sent that is not full.
+        seconds: after which a batch is sent that is not full, from when the first of it is there.
         most: that wait. More are lost.
     """
 
@@ -36,7 +36,7 @@ class Sender:
         self._count = 0
         self._bytes = 0
         """Of what is queued."""
-        self._full = asyncio.Event()
+        self._waits, self._full = asyncio.Event(), asyncio.Event()
         self._sending = asyncio.Lock()
         self.sent = 0
         self.lost = 0
@@ -54,17 +54,20 @@ class Sender:
         self._queue.append((item, count))
         self._count += count
         self._bytes += len(item)
+        self._waits.set()
         if self._count >= MAX_BATCH or self._bytes >= MAX_BATCH_BYTES:
             self._full.set()
 
     async def run(self) -> None:
         """Send, until this is cancelled."""
         while True:
+            await self._waits.wait()
             try:
                 async with asyncio.timeout(self._seconds):
                     await self._full.wait()
             except TimeoutError:
                 pass
+            self._waits.clear()
             self._full.clear()
             await self.flush()
 

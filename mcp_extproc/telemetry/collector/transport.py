@@ -21,6 +21,7 @@ import grpc
 
 from mcp_extproc.config.otlp_tls import ClientTls
 from mcp_extproc.pem import TlsError
+from mcp_extproc.proxies import proxy_of
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.collector.receiver_tls import ReceiverTls
 from mcp_extproc.telemetry.collector.spec import Export
@@ -132,12 +133,14 @@ def _pauses() -> Iterator[float]:
 
 def _over_http(export: Export) -> tuple[Attempt, Callable[[], Awaitable[None]]]:
     tls = None if export.tls is None else ReceiverTls(export.tls)
-    session = aiohttp.ClientSession(headers={**export.headers, **_HEADERS}, trust_env=True)
+    # Not aiohttp's `trust_env`, which looks for a proxy and a password anew for each request, in threads: half of its cost.
+    session, proxy = aiohttp.ClientSession(headers={**export.headers, **_HEADERS}), proxy_of(export.url)
 
     async def attempt(request: bytes) -> Refusal | None:
         try:
             context = True if tls is None else tls.current().context
-            async with session.post(export.url, data=request, allow_redirects=False, ssl=context) as response:
+            posted = session.post(export.url, data=request, allow_redirects=False, ssl=context, proxy=proxy)
+            async with posted as response:
                 pass  # It may answer whatever it likes: what is behind the head is not read.
         except TlsError as error:
             return Refusal(str(error), helps_again=True)

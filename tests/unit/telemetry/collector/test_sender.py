@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from types import SimpleNamespace
 
+import pytest
+
+from mcp_extproc.telemetry.collector import sender as module
 from mcp_extproc.telemetry.collector.sender import MAX_BATCH, MAX_BATCH_BYTES, MAX_QUEUED_BYTES, Sender
+from tests.support.waiting import eventually
 
 
 class Exporter:
@@ -44,6 +49,27 @@ async def test_what_does_not_arrive_is_lost() -> None:
         sender.put(b"%d" % number)
         await sender.flush()
     assert (sender.sent, sender.lost) == (1, 2)
+
+
+async def test_what_is_there_is_sent_in_time_and_for_nothing_nobody_wakes_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter, waits = Exporter(), list[float | None]()
+
+    def timeout(seconds: float | None) -> asyncio.Timeout:
+        waits.append(seconds)
+        return asyncio.timeout(0)
+
+    monkeypatch.setattr(module, "asyncio", SimpleNamespace(**{**vars(asyncio), "timeout": timeout}))
+    one = Sender(exporter, 60)
+    running = asyncio.create_task(one.run())
+    for sent in (0, 1, 2):
+        await eventually(lambda: len(exporter.batches) == sent, "it was sent")  # noqa: B023 - it is awaited here
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert waits == [60] * sent
+        one.put(b"1")
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
 
 
 async def test_who_is_cancelled_has_lost_nothing() -> None:

@@ -79,6 +79,35 @@ async def test_over_http(statuses: tuple[int, ...], arrived: bool) -> None:
     assert await over_http(*statuses) == (arrived, [b"spans"] * len(statuses))
 
 
+async def test_a_proxy_of_the_environment_is_asked_and_passwords_of_other_programs_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login me password SECRET")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    asked: list[tuple[str, str | None, str | None]] = []
+
+    async def take(request: web.BaseRequest) -> web.Response:
+        headers = request.headers
+        asked.append((headers["host"], headers.get("authorization"), headers.get("proxy-authorization")))
+        return web.Response()
+
+    runner = web.ServerRunner(web.Server(take))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    monkeypatch.setenv("http_proxy", f"http://me:SECRET@127.0.0.1:{port}")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    try:
+        for host in ("receiver.localhost", f"127.0.0.1:{port}"):
+            async with sending(Export(f"http://{host}/v1/traces", is_grpc=False, headers={})) as to:
+                assert await to.send(b"spans")
+    finally:
+        await runner.cleanup()
+    assert asked == [
+        ("receiver.localhost", None, "Basic bWU6U0VDUkVU"), (f"127.0.0.1:{port}", None, None),
+    ]  # fmt: skip
+
+
 class Endpoint:
     """What it sends, and goes on with until it is left."""
 
