@@ -27,23 +27,32 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def processors(data: object, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Filters that ask workers, with the name of the filter that they are, or are in."""
+def processors(data: object) -> Iterator[dict[str, Any]]:
+    """What asks workers in a filter."""
     match data:
         case dict() if data.get("@type") == PROCESSOR:
-            yield name, data
+            yield data
         case dict():
-            for key, value in data.items():
-                yield from processors(value, name or (data.get("name", "") if key == "typed_config" else ""))
+            for value in data.values():
+                yield from processors(value)
         case list():
             for value in data:
-                yield from processors(value, name)
+                yield from processors(value)
+
+
+def asking(filters: list[Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Those that ask about requests, by name."""
+    found = [(item["name"], processor) for item in filters for processor in processors(item)]
+    return [(name, item) for name, item in found if item["processing_mode"].get("request_header_mode") != "SKIP"]
+
+
+def filters_of(listener: dict[str, Any]) -> list[Any]:
+    found: list[Any] = listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+    return found
 
 
 def sends(processor: dict[str, Any], name: str) -> bool:
     """Whether a worker gets this request header."""
-    if processor["processing_mode"].get("request_header_mode") == "SKIP":
-        return False
     rules = processor.get("forward_rules", {})
     assert "allowed_headers" not in rules
     return {"exact": name} not in rules.get("disallowed_headers", {}).get("patterns", [])
@@ -51,23 +60,25 @@ def sends(processor: dict[str, Any], name: str) -> bool:
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
-    ("filters", "judging"), [([], Judging.NEVER), ([RBAC], Judging.EARLY), ([LUA], Judging.FIRST)], ids=str
+    ("policies", "judging"), [([], Judging.NEVER), ([RBAC], Judging.EARLY), ([LUA], Judging.FIRST)], ids=str
 )
-def test_no_other_filter_looks_like_that_of_the_first_visit(filters: Any, judging: Judging, workers: int) -> None:
+def test_no_other_filter_looks_like_that_of_the_first_visit(policies: Any, judging: Judging, workers: int) -> None:
     """It hides what all others show, and shows what they hide. So whatever a request lacks, it does not pass for another's."""
-    config = GatewayConfig.model_validate({**CONFIG, "envoy": {"http_filters": filters}})
+    config = GatewayConfig.model_validate({**CONFIG, "envoy": {"http_filters": policies}})
     assert of(config) is judging
     layout = Layout.in_directory(Path("/run/mcp"), workers=workers)
-    listeners = plain(bootstrap(config, layout))["static_resources"]["listeners"]
+    listeners = {item["name"]: item for item in plain(bootstrap(config, layout))["static_resources"]["listeners"]}
     parts = pieces(config, layout, judging)
-    own = [found for listener in listeners if listener["name"] != "mcp_repair" for found in processors(listener)]
-    attached = list(processors([*parts.filters, *parts.last_filters]))
-    for found, first in ((own, "mcp_judge"), (attached, "mcp/judge")):
-        asking = [(name, item) for name, item in found if item["processing_mode"].get("request_header_mode") != "SKIP"]
-        assert len(asking) >= 2
-        early = [name for name, item in asking if not sends(item, EARLY_HIDES)]
-        assert early == [name for name, item in asking if sends(item, EARLY_SHOWS)]
-        assert set(early) == ({first} if judging is Judging.EARLY else set())
+    for filters, first in (
+        (filters_of(listeners["mcp"]), "mcp_judge"),
+        (filters_of(listeners["mcp_batches"]), "mcp_judge"),
+        ([*parts.filters, *parts.last_filters], "mcp/judge"),
+    ):
+        found = asking(filters)
+        assert len(found) >= 2
+        early = [name for name, item in found if not sends(item, EARLY_HIDES)]
+        assert early == [name for name, item in found if sends(item, EARLY_SHOWS)]
+        assert early == ([first] if judging is Judging.EARLY else [])
     # The worker knows this one by its route.
-    [repair] = [item for listener in listeners if listener["name"] == "mcp_repair" for _, item in processors(listener)]
+    [(_, repair)] = asking(filters_of(listeners["mcp_repair"]))
     assert repair["request_attributes"] == ["xds.route_name"]
