@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-import socket
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import socket
 
 _HOST_PORT = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+)):(?P<port>[0-9]{1,5})")
 _LOOPBACK = re.compile(r"127(?:\.[0-9]{1,3}){3}")
@@ -113,6 +115,8 @@ def connected(address: Address, timeout: float) -> socket.socket:
     Raises:
         OSError: nobody does, or not in time (`TimeoutError`).
     """
+    import socket  # which a command that only reads addresses does without
+
     if isinstance(address, TcpAddress):
         return socket.create_connection((address.host, address.port), timeout)
     connection = socket.socket(socket.AF_UNIX)

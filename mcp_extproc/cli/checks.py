@@ -19,7 +19,6 @@ from mcp_extproc.config.config_error import field
 from mcp_extproc.config.model import start_of
 from mcp_extproc.config.named_files import missing_files, unknown_command_lines, unusable_files
 from mcp_extproc.config.own_listener import certificates_without_tls
-from mcp_extproc.telemetry import log
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,6 +97,8 @@ def check(file: Path, strict: bool, resolve: Mapping[str, str], envoy_path: str 
 def to_read(loaded: Loaded) -> Loaded:
     """With a log, also of the bridge, as all else on standard error: for people. Why servers fail is in the report. What the
     file says of the log holds."""
+    from mcp_extproc.telemetry import log
+
     loaded = loaded.with_log(level="error", format="text")
     log.configure(loaded.config.log.level, loaded.config.log.format)
     return loaded

@@ -16,7 +16,6 @@ import click
 from mcp_extproc.address import Address, PipeAddress, TcpAddress, default_directory, parse_address
 from mcp_extproc.config import ConfigError, FileSource, GatewayConfig, Loaded, Part, Source, whole, without_programs
 from mcp_extproc.config.load import NOTHING_RESOLVED
-from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.printable import printable
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ _MAX_CHARACTERS = 64 << 20
 
 def served_from(source: Source, port: int | None) -> Loaded:
     """Load a configuration to serve, and set up logging. Warnings are printed."""
+    from mcp_extproc.telemetry import log
+
     served = _loaded(source, port)
     log.configure(served.config.log.level, served.config.log.format)
     return served
