@@ -21,11 +21,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import StartGateway
 from tests.e2e.test_attach import shop
+from tests.support.gateway import TestClient
 from tests.support.otlp_receiver import Received, over_grpc, over_http, plain
-from tests.support.processes import free_port
+from tests.support.processes import ROOT, free_port
+from tests.support.run_command import RUN, piped, write
 from tests.support.scripted import ScriptedServer, answer, tool
 from tests.support.streaming import calling, listen, reply
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 TRACE, PARENT, LINKED = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7"
 REPAIRED = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -197,6 +199,46 @@ async def test_everything_by_otlp(
     assert (plain(legs.attributes), legs.as_double or legs.as_int) == ({"mcp.server": "alpha", "mcp.leg": "open"}, 1)
     assert received.metrics["mcp.gateway.legs"].sum.is_monotonic
     assert {headers.get("x-key") for headers in received.headers} == {"k"}
+
+
+@pytest.mark.parametrize(
+    ("configured", "written"),
+    [({"access": ""}, False), ({}, True)],
+    ids=["by OTLP alone", "on standard output, too"],
+)
+async def test_the_access_log_needs_no_file(
+    alpha: ScriptedServer, tmp_path: Path, configured: dict[str, Any], written: bool
+) -> None:
+    """As `run` has it: on its standard output, or nowhere but in the collector."""
+    async with over_http() as received:
+        logs = {"logs": {"otlp": {"endpoint": received.url}}}
+        servers, port = {"alpha": {"url": alpha.url}}, free_port()
+        file = write(tmp_path, {"servers": servers, "log": configured, "telemetry": logs}, "gateway.yaml")
+        command = [*RUN, str(file), "--port", str(port), "--workers", "1"]
+        async with piped(command, os.environ | {"PYTHONPATH": str(ROOT)}, tmp_path) as process:
+            assert process.stdout is not None
+            async with asyncio.timeout(PATIENCE):
+                while b"Ctrl-C" not in (line := await process.stdout.readline()):
+                    assert line, await process.stderr.read() if process.stderr else ""
+            async with aiohttp.ClientSession() as http:
+                client = TestClient(f"http://127.0.0.1:{port}/mcp", http)
+                await client.call(await client.initialize(), "alpha__echo", {"x": 1}, id="seven")
+            # Envoy writes lines before it passes records on.
+            record = await eventually(
+                lambda: [log for log in received.logs if plain(log.attributes).get("jsonrpc.request.id") == "seven"],
+                "a record of the call",
+            )
+            process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(PATIENCE):
+                out, err = await process.communicate()
+    assert [log.event_name for log in record] == ["mcp.request"]
+    assert plain(record[0].attributes)["http.response.status_code"] == 200
+    lines = [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
+    assert [line["jsonrpc.request.id"] for line in lines if line.get("mcp.method.name") == METHOD] == (
+        ['"seven"'] if written else []
+    )
+    assert b"mcp.method.name" not in (err if written else out + err)
+    assert list(tmp_path.iterdir()) == [file], "no other file"
 
 
 async def test_what_is_not_sampled_is_left_alone(start_own: StartGateway, alpha: ScriptedServer) -> None:
