@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import cast
+from typing import Final, cast
 
 import orjson
 
@@ -31,6 +31,13 @@ from mcp_extproc.slices import Slices
 OWNERS_SECONDS = 60.0
 """Seconds for which the owners of names and URIs without a prefix are remembered. A ``list_changed`` of a server ends it."""
 
+MAX_EVENT_BYTES: Final = 1 << 19
+"""Largest list that is an event. Clients read no event as large as they please, but JSON: python-sdk 2 up to 1 MiB."""
+
+JUDGING_SECONDS: Final = 60.0
+"""Seconds for which Envoy waits beyond what servers may take, where rules judge what they list: some have thousands of
+tools, and some operators hundreds of rules. Others are answered in between."""
+
 
 def merged(ask: Inquiry, method: Method) -> FanOut:
     """Answer a list request.
@@ -53,7 +60,8 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
         reply = replies.result(ask.request.id, value, facts, (*replies.failure_notes(outcomes), *made.notes))
         # As the servers do, so that nothing changes for clients when a gateway is put in between.
         streamed = [outcome.streamed for outcome in outcomes if isinstance(outcome, Listed)]
-        reply = replies.as_stream(reply) if streamed and all(streamed) else reply
+        if streamed and all(streamed) and len(reply.body) <= MAX_EVENT_BYTES:
+            reply = replies.as_stream(reply)
         effects: Effects = ()
         if method.entry is Entry.NAME and (ask.caller.access is not None or _asks_hints(ask.caller, method)):
             effects = (RememberListed(ask.caller.key, method.name, made.listed, now),)
@@ -65,7 +73,8 @@ def merged(ask: Inquiry, method: Method) -> FanOut:
             effects += _remembering(ask.caller, method, outcomes, owners, now)
         return with_effects(reply, effects)
 
-    return FanOut(_legs(ask, method), answer, ask.caller.key)
+    is_judged = ask.caller.access is not None or ask.caller.follows is not None
+    return FanOut(_legs(ask, method), answer, ask.caller.key, further=JUDGING_SECONDS if is_judged else 0.0)
 
 
 def _like_before(ask: Inquiry, method: Method, outcomes: Sequence[Outcome]) -> Slices[MergedList]:

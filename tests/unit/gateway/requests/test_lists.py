@@ -15,6 +15,7 @@ from mcp_extproc.gateway import merge
 from mcp_extproc.gateway.decision import FanOut, Forward, Reply
 from mcp_extproc.gateway.effects import LearnNames
 from mcp_extproc.gateway.legs import STARTING, Failed, Listed, ListLeg
+from mcp_extproc.gateway.requests import lists
 from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.methods import Handling, Method
 from tests.unit.gateway.support import (
@@ -279,6 +280,23 @@ def test_lists_come_as_streams_where_all_servers_stream_them(
     plain = everything().merged(message(row.name), [entries(row, server, '{"ENTRY":"x:1"}') for server in "ab"])
     assert dict(reply.headers)["content-type"] == ("text/event-stream" if as_stream else "application/json")
     assert reply.body == (b"data: " + plain.body + b"\n\n" if as_stream else plain.body)
+
+
+@pytest.mark.parametrize(("size", "kind"), [(200_000, "text/event-stream"), (300_000, "application/json")])
+def test_a_large_list_is_no_event(size: int, kind: str) -> None:
+    """Each server's is one that clients read; both together are none that python-sdk 2 does."""
+    row = methods.REQUESTS["tools/list"]
+    large = [entries(row, name, f'{{"ENTRY":"x","description":"{"d" * size}"}}', streamed=True) for name in "ab"]
+    reply = everything().merged(LIST, large)
+    assert dict(reply.headers)["content-type"] == kind
+
+
+@pytest.mark.parametrize("rules", [None, {"default": "deny"}])
+def test_rules_have_time_to_judge_what_servers_list(rules: dict[str, str] | None) -> None:
+    """Envoy would end the request else, without an id."""
+    rig = Rig(config({"a": {}, "b": {}}, **({} if rules is None else {"authorization": rules})))
+    patience = rig.fan_out(LIST).patience
+    assert patience >= lists.JUDGING_SECONDS if rules else patience < lists.JUDGING_SECONDS
 
 
 def test_a_failed_server_does_not_decide_how_a_list_comes() -> None:
