@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcp_extproc.address import Address
-from mcp_extproc.check import acceptance, service, temporary_envoy, tool_names, virtual_servers
+from mcp_extproc.check import acceptance, service, temporary_envoy, tool_names, unmatched, virtual_servers
 from mcp_extproc.check.causes import causes
 from mcp_extproc.check.temporary_envoy import TemporaryEnvoy
 from mcp_extproc.check.tool_names import Problem
@@ -18,7 +18,7 @@ from mcp_extproc.config.model import prefix_of
 from mcp_extproc.config.named_files import unusable_files
 from mcp_extproc.gateway.legs import Failed, Listed
 from mcp_extproc.mcp import jsontext
-from mcp_extproc.upstreams.probe import State, Survey, address_of, survey, survey_started
+from mcp_extproc.upstreams.probe import State, Survey, address_of, lists_more_to_callers, survey, survey_started
 
 _KINDS = {"tools": "name", "prompts": "name", "resources": "uri"}
 """The kinds of lists, and the member that identifies an entry."""
@@ -126,7 +126,10 @@ def report(config: GatewayConfig, surveyed: Sequence[Survey], causes: Mapping[st
                 listed[asked.name] = {kind: found or [] for kind, found in own.items()}
         address, prefix = address_of(config, asked.name), prefix_of(asked.name, config.servers[asked.name])
         servers.append(ServerReport(asked.name, address, prefix, version, asked.state, **counts))
-    problems += [*tool_names.problems(config, listed), *virtual_servers.problems(config, listed)]
+    whole = {asked.name: listed[asked.name] for asked in surveyed if asked.name in listed and _is_whole(config, asked)}
+    problems += [
+        *tool_names.problems(config, listed), *virtual_servers.problems(config, listed), *unmatched.problems(config, whole)
+    ]  # fmt: skip
     return Report(servers, problems, virtual_servers.reports(config, listed), notes)
 
 
@@ -142,6 +145,12 @@ def _failures(config: GatewayConfig, asked: Survey, cause: str | None) -> list[P
         elif outcome.truncated is not None:
             found.append(Problem("list_cut_short", asked.name, f"{kind}/list: it {outcome.truncated} (`limits`)"))
     return found
+
+
+def _is_whole(config: GatewayConfig, asked: Survey) -> bool:
+    """Whether a server's lists have all that it offers to anybody."""
+    is_cut = any(isinstance(one, Listed) and one.truncated is not None for one in asked.lists.values())
+    return not is_cut and not lists_more_to_callers(config.servers[asked.name])
 
 
 def _names(asked: Survey, kind: str) -> list[str] | None:

@@ -12,7 +12,7 @@ from mcp_extproc.address import Address, TcpAddress, UnixAddress
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.command_words import program_name
 from mcp_extproc.config.endpoint import all_servers
-from mcp_extproc.config.model import prefix_of
+from mcp_extproc.config.model import Server, prefix_of
 from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
 from mcp_extproc.gateway.endpoints import Endpoints
 from mcp_extproc.gateway.legs import STARTING, CloseLeg, Failed, Listed, ListLeg, Opened, OpenLeg, SessionRef
@@ -145,6 +145,11 @@ def _uncalled(config: GatewayConfig, failed: Failed) -> Failed:
         return replace(failed, reason=NOBODY_CALLS)
     message = f"wants what it gets of callers ({', '.join(keys)}), and here nobody calls"
     return replace(failed, reason=NOBODY_CALLS, message=message)
+
+
+def lists_more_to_callers(server: Server) -> bool:
+    """Whether a server knows who calls, and so may list more than it does to nobody."""
+    return not _OF_CALLERS.isdisjoint(server.credential_keys)
 
 
 async def survey_started(config: GatewayConfig, upstreams: Address, kinds: Sequence[str], name: str) -> Survey:

@@ -83,6 +83,25 @@ async def test_what_is_wrong(tmp_path: Path, alpha: ScriptedServer, beta: Script
     assert alpha.sessions == beta.sessions == set()
 
 
+async def test_rules_and_policies_about_nothing(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """One misspelling is enough, and the rule protects nothing."""
+    alpha.pages = [[tool("delete"), tool("create")]]
+    content = {
+        "servers": {"alpha": {"url": alpha.url}},
+        "authorization": {"default": "allow", "rules": [{"action": "deny", "tools": ["TOOL"]}]},
+        "envoy": {"http_filters": [{"name": "rbac", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+            "rules": {"action": "DENY", "policies": {"no-deletes": {"principals": [{"any": True}], "permissions": [
+                {"metadata": {"filter": "mcp_proxy", "path": [{"key": "tool"}], "value": {"string_match": {"exact": "TOOL"}}}}
+            ]}}},
+        }}]},
+    }  # fmt: skip
+    for name, kinds in (("delete", []), ("delet", ["rule_matches_nothing", "policy_matches_nothing"])):
+        written = json.loads(json.dumps(content).replace("TOOL", name))
+        code, out, _ = await check(write(tmp_path, written, "gateway.yaml"), "--json")
+        assert (code, [problem["kind"] for problem in json.loads(out)["problems"]]) == (int(bool(kinds)), kinds), out
+
+
 @pytest.mark.parametrize(
     ("tls", "expected"),
     [

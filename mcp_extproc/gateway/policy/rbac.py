@@ -9,7 +9,7 @@ Source: Envoy's api-v3/config/rbac/v3/rbac.proto, type/matcher/v3/{metadata,valu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from mcp_extproc.config.patterns import matcher
@@ -356,6 +356,59 @@ def _regex(wanted: object) -> Callable[[str], bool] | None:
         return matcher(rf"\A(?:{pattern})\z")
     except ValueError:
         return None
+
+
+# -- What policies name ---------------------------------------------------------------------------------------------------
+
+
+class AskedText(NamedTuple):
+    """A text that a policy asks for in metadata."""
+
+    place: tuple[str | int, ...]
+    """Of the metadata matcher."""
+    path: tuple[str, ...]
+    """Of the value: the namespace, then the keys."""
+    text: str
+    """As it is written, for people: with an expression, that."""
+    matches: Callable[[str], bool]
+
+
+def texts_asked(config: object, place: Sequence[str | int] = ()) -> Iterator[AskedText]:
+    """All texts that a filter asks for in metadata, whether they are to be there or not. What is not understood is left out.
+
+    Args:
+        config: an ``RBAC`` or ``RBACPerRoute``, or a part of one.
+        place: of it.
+    """
+    if isinstance(config, Mapping):
+        steps = [step.get("key") if isinstance(step, Mapping) else None for step in _elements(config.get("path"))]
+        path = tuple(step for step in (config.get("filter"), *steps) if isinstance(step, str))
+        if len(path) == 1 + len(steps):
+            for text, matches in _texts_in(config.get("value")):
+                yield AskedText(tuple(place), path, text, matches)
+            return
+        for key, value in config.items():
+            yield from texts_asked(value, (*place, str(key)))
+    elif isinstance(config, Sequence) and not isinstance(config, str):
+        for index, value in enumerate(config):
+            yield from texts_asked(value, (*place, index))
+
+
+def _texts_in(wanted: object) -> Iterator[tuple[str, Callable[[str], bool]]]:
+    """Of a ValueMatcher."""
+    if not isinstance(wanted, Mapping):
+        return
+    if isinstance(several := _get(wanted, "or_match"), Mapping):
+        for one in _elements(_get(several, "value_matchers")):
+            yield from _texts_in(one)
+    asked = _get(wanted, "string_match")
+    matches = _text(asked)
+    if matches is None:
+        return
+    for key, value in asked.items():
+        text = value.get("regex") if isinstance(value, Mapping) else value
+        if isinstance(text, str) and text:
+            yield text, matches
 
 
 # -- Protobuf's JSON ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from mcp_extproc.check.report import report
 from mcp_extproc.config import GatewayConfig
@@ -40,6 +41,18 @@ def test_how_many_tools_clients_see() -> None:
     surveyed = [Survey("b", Opened("b", session, None), {"tools": Listed("b", tools)})]
     [b] = report(CONFIG, surveyed, {}).servers
     assert (b.tools, b.tools_offered) == (3, 1)
+
+
+@pytest.mark.parametrize("what", ["whole", "cut", "by caller"])
+def test_what_is_not_known_whole_may_have_more(what: str) -> None:
+    """No rule is said to match nothing for it."""
+    server = {"url": "http://localhost/a", **({"credentials": {"forward": ["authorization"]}} if what == "by caller" else {})}
+    rules = {"default": "allow", "rules": [{"action": "deny", "tools": ["delet"]}]}
+    config = GatewayConfig.model_validate({"servers": {"a": server}, "authorization": rules})
+    listed = Listed("a", [msgspec.Raw(b'{"name":"delete"}')], "has more than 100 pages" if what == "cut" else None)
+    session = UpstreamSession("2025-06-18", None, frozenset({"tools"}))
+    kinds = {problem.kind for problem in report(config, [Survey("a", Opened("a", session, None), {"tools": listed})], {}).problems}
+    assert ("rule_matches_nothing" in kinds) is (what == "whole")
 
 
 def test_a_server_that_is_still_starting_has_not_failed() -> None:
