@@ -151,12 +151,15 @@ async def _call(session: Session, name: str, words: Sequence[str]) -> Members:
         return await session.call(name, arguments_of(words, listed[name].schema))
     # Whether there is one is the endpoint's to say: who calls what a rule hides wants to see it refused.
     arguments = arguments_of(words, {})
-    unlisted = "; ".join([f"the endpoint lists no tool {name}{_near(name, listed)}", *_told(session.missing)])
+    unlisted = f"the endpoint lists no tool {name}"
+    told = "".join(f"; {sentence}" for sentence in _told(session.missing))
     try:
         result = await session.call(name, arguments)
     except Failed as error:
-        raise error.with_hint(unlisted) from None
-    warn(printable(_cut(unlisted)))
+        # Whoever was denied a tool does not mean another one, which may destroy what the denied one would have read.
+        near = _near(name, listed) if error.is_about_the_name else ""
+        raise error.with_hint(f"{unlisted}{near}{told}") from None
+    warn(printable(_cut(f"{unlisted}{_near(name, listed)}{told}")))
     return result
 
 

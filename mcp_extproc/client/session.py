@@ -24,7 +24,7 @@ from mcp_extproc import __version__
 from mcp_extproc.body import read_at_most
 from mcp_extproc.contract import UNAVAILABLE_KEY
 from mcp_extproc.mcp import jsontext, methods, versions
-from mcp_extproc.mcp.errors import METHOD_NOT_FOUND
+from mcp_extproc.mcp.errors import INVALID_PARAMS, METHOD_NOT_FOUND
 from mcp_extproc.mcp.jsontext import Members, NotJson
 from mcp_extproc.mcp.sse import EventTooLarge, SseParser
 from mcp_extproc.mcp.transport import JSON, JSON_OR_SSE, SSE, media_type
@@ -48,6 +48,12 @@ class Failed(Exception):
 
     error: Members | None = None
     """The JSON-RPC error, where that is why."""
+
+    @property
+    def is_about_the_name(self) -> bool:
+        """Whether the endpoint may have meant that there is nothing of this name, by the codes that servers say it with."""
+        code = None if self.error is None else self.error.get("code")
+        return code is not None and bytes(code) in (b"%d" % INVALID_PARAMS, b"%d" % METHOD_NOT_FOUND)
 
     def with_hint(self, hint: str) -> Failed:
         """The same, with what else may be why."""

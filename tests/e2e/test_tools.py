@@ -84,6 +84,21 @@ async def test_what_is_not_listed_is_called_all_the_same(alpha: ScriptedServer) 
     assert (misused.exit_code, "not KEY=VALUE" in misused.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(("code", "is_unknown"), [(-32602, True), (-32601, True), (-32600, False), (-32603, False)])
+async def test_no_other_tool_is_proposed_after_a_denial(alpha: ScriptedServer, code: int, is_unknown: bool) -> None:
+    """It may be the one that destroys."""
+    alpha.pages = [[tool("notes__delete")]]
+
+    async def refuses(request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        return answer(message, error={"code": code, "message": "no"})
+
+    alpha.on["tools/call"] = refuses
+    refused = await run("call", alpha.url, "notes__create")
+    assert refused.exit_code == 1
+    assert f"no ({code}); the endpoint lists no tool notes__create" in refused.stderr
+    assert ("did you mean notes__delete?" in refused.stderr) is is_unknown
+
+
 async def test_headers_go_with_each_request(alpha: ScriptedServer) -> None:
     done = await run("call", alpha.url, "echo", "-H", "Authorization: Bearer hush", "-H", "x-tenant:acme")
     assert done.exit_code == 0
