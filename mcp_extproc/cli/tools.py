@@ -143,12 +143,16 @@ def call(
 
 
 async def _call(session: Session, name: str, words: Sequence[str]) -> Members:
-    from mcp_extproc.client.arguments import arguments_of
+    from mcp_extproc.client.arguments import arguments_of, unknown_in
     from mcp_extproc.client.session import Failed
 
     listed = {tool.name: tool for tool in await session.tools()}
     if name in listed:
-        return await session.call(name, arguments_of(words, listed[name].schema))
+        schema = listed[name].schema
+        arguments = arguments_of(words, schema)
+        for sentence in unknown_in(words, schema):
+            warn(printable(_cut(sentence)))
+        return await session.call(name, arguments)
     # Whether there is one is the endpoint's to say: who calls what a rule hides wants to see it refused.
     arguments = arguments_of(words, {})
     unlisted = f"the endpoint lists no tool {name}"

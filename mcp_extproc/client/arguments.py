@@ -64,12 +64,37 @@ def described(schema: Mapping[str, Any]) -> str:
     return " ".join(found)
 
 
+def unknown_in(words: Sequence[str], schema: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each argument that a schema neither names nor forbids: a server that passes over it does as if it was
+    not written.
+
+    >>> list(unknown_in(["limt=3"], {"properties": {"limit": {"type": "integer"}}}))
+    ['limt is no argument of this tool, did you mean limit?']
+    """
+    properties = schema.get("properties")
+    if not isinstance(properties, dict) or any(keyword in schema for keyword in _NAMES_MORE):
+        return
+    names = dict.fromkeys(word.partition("=")[0] for word in words)
+    yield from (_unknown(name, properties) for name in names if name not in properties)
+
+
+_NAMES_MORE: Final = (
+    "additionalProperties", "patternProperties", "unevaluatedProperties",
+    "allOf", "anyOf", "oneOf", "$ref", "if", "dependentSchemas",
+)  # fmt: skip
+"""Keywords of a schema whose arguments are not only those of ``properties``, or may not be."""
+
+
 def _refuse_unknown(names: Mapping[str, object], properties: Mapping[str, object]) -> None:
     for name in names:
         if name not in properties:
-            near = get_close_matches(name, properties, n=1)
-            hint = f", did you mean {near[0]}?" if near else f": there are {', '.join(properties) or 'none'}"
-            raise DoesNotFit(f"{name} is no argument of this tool{hint}")
+            raise DoesNotFit(_unknown(name, properties))
+
+
+def _unknown(name: str, properties: Mapping[str, object]) -> str:
+    near = get_close_matches(name, properties, n=1)
+    hint = f", did you mean {near[0]}?" if near else f": there are {', '.join(properties) or 'none'}"
+    return f"{name} is no argument of this tool{hint}"
 
 
 def _value(name: str, texts: Sequence[str], of_one: object, root: Mapping[str, Any]) -> str:

@@ -74,6 +74,16 @@ async def test_exit_codes_say_what_became_of_a_call(alpha: ScriptedServer) -> No
     assert r"not\u001b[2J\nso (-32602)" in refused.stderr
 
 
+async def test_an_argument_that_the_tool_does_not_have_is_warned_of(alpha: ScriptedServer) -> None:
+    """And sent: whether it is wrong is the server's to say."""
+    alpha.pages = [[tool("look", inputSchema=SCHEMA)]]
+    called = await run("call", alpha.url, "look", "lines=1", "line=2")
+    assert (called.exit_code, called.stdout) == (0, '["look", {"lines": 1, "line": 2}]\n')
+    assert "line is no argument of this tool, did you mean lines?" in called.stderr
+    known = await run("call", alpha.url, "look", "lines=1")
+    assert (known.exit_code, known.stderr) == (0, "")
+
+
 async def test_what_is_not_listed_is_called_all_the_same(alpha: ScriptedServer) -> None:
     """Whether there is such a tool is the endpoint's to say."""
     alpha.pages = [[tool("look", inputSchema=SCHEMA), tool("lock")]]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcp_extproc.client.arguments import MAX_ALTERNATIVES, DoesNotFit, arguments_of, described
+from mcp_extproc.client.arguments import MAX_ALTERNATIVES, DoesNotFit, arguments_of, described, unknown_in
 
 SCHEMA: dict[str, Any] = {
     "$defs": {"size": {"anyOf": [{"$ref": "#/$defs/size"}, {"type": "number"}]}},
@@ -105,3 +105,21 @@ def test_arguments_are_described_by_their_types() -> None:
         "path=string [lines=integer] [all=boolean] [maybe=string]"
     )
     assert described({"properties": {"any": {}}}) == "[any=any]"
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        ({"properties": {"lines": {}}}, ["line is no argument of this tool, did you mean lines?"]),
+        ({"properties": {}}, ["line is no argument of this tool: there are none"]),
+        ({"properties": {"line": {}}}, []),
+        ({}, []),
+        ({"properties": {"lines": {}}, "additionalProperties": True}, []),
+        ({"properties": {"lines": {}}, "additionalProperties": {"type": "string"}}, []),
+        ({"properties": {"lines": {}}, "patternProperties": {"^l": {}}}, []),
+        ({"properties": {"lines": {}}, "anyOf": [{"properties": {"line": {}}}]}, []),
+        ({"properties": 7}, []),
+    ],
+)
+def test_arguments_that_a_schema_does_not_name(schema: dict[str, Any], told: list[str]) -> None:
+    assert list(unknown_in(["line=1", "line=2"], schema)) == told
