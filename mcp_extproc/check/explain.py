@@ -56,7 +56,7 @@ class Explained:
     verdict: str
     rule: str
     """Name of the rule that decided, its number from 1, ``default``, or ``not offered`` at a virtual server; ``none`` where
-    there are no rules. Of a policy, the name of its filter."""
+    there are no rules. Of a policy, ``rbac:`` and its name, as in the audit; ``rbac:none`` where none of a filter allows it."""
     scopes: Sequence[str] = ()
     """What is missing, where more scopes would do."""
 
@@ -170,7 +170,7 @@ class Explainer:
         if verdict.shows and self._follows is not None:
             policy = self._follows.verdict(item, is_template=kind == "resourceTemplates")
             if policy.denies:
-                return Explained(server, kind, visible, BY_POLICY, policy.filter)
+                return Explained(server, kind, visible, BY_POLICY, policy.rule)
         return Explained(server, kind, visible, _WORDS[verdict.outcome], verdict.rule, verdict.scopes)
 
 

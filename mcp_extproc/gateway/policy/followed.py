@@ -25,7 +25,7 @@ from mcp_extproc.contract import (
 from mcp_extproc.gateway.authorization.items import Item
 from mcp_extproc.gateway.catalog import Catalog
 from mcp_extproc.gateway.facts import of_caller
-from mcp_extproc.gateway.policy.rbac import ABSENT, UNTOLD, Call, Metadata, Reader, Test, Told, can_not_tell
+from mcp_extproc.gateway.policy.rbac import ABSENT, UNKNOWN, UNTOLD, Call, Filter, Metadata, Reader, Told
 from mcp_extproc.gateway.principal import ANONYMOUS, BY_CERTIFICATE, BY_KEY, BY_TOKEN, Principal
 from mcp_extproc.mcp import methods
 from mcp_extproc.mcp.names import MAX_NAME_CHARS, header_value
@@ -53,16 +53,12 @@ _MAX_VERDICTS_BYTES: Final = 32 * MIB
 """Of a worker."""
 _ENTRY_BYTES: Final = 256
 
-_Filters = tuple[tuple[str, Test], ...]
-"""By name: whether each denies a call."""
-
-
 class Verdict(NamedTuple):
     """What filters say of a call before it is made."""
 
     denies: Told
-    filter: str = ""
-    """Name of the first one that certainly denies it."""
+    rule: str = ""
+    """What certainly denies it: ``rbac:`` and the policy's name, as in the audit."""
 
 
 NOT_DENIED: Final = Verdict(False)
@@ -106,7 +102,7 @@ class Policies:
     def __init__(self, config: GatewayConfig, catalog: Catalog, resolved: Resolved) -> None:
         namespaces = (NAMESPACE, *config.more_namespaces)
         self._reader = Reader(namespaces, _ABOUT_CALLER)
-        self._by_server: Mapping[str, _Filters] = {
+        self._by_server: Mapping[str, tuple[Filter, ...]] = {
             name: tuple(_of_server(self._reader, config, name)) for name in catalog.entries
         }
         self._namespaces = namespaces
@@ -135,10 +131,10 @@ class Policies:
             return NOT_DENIED
         call = self._call(item, kind, is_template=is_template)
         found = NOT_DENIED
-        for name, denies in filters:
-            told = denies(call)
+        for one in filters:
+            told = one.denies(call)
             if told:
-                return Verdict(True, name)
+                return Verdict(True, f"rbac:{one.policy(call)}")
             found = CAN_NOT_TELL if told is None else found
         return found
 
@@ -197,7 +193,7 @@ class Followed:
         return found
 
 
-def _of_server(reader: Reader, config: GatewayConfig, server: str) -> Iterator[tuple[str, Test]]:
+def _of_server(reader: Reader, config: GatewayConfig, server: str) -> Iterator[Filter]:
     """The filters that judge calls to a server, as far as it is known what reaches them."""
     overrides = {**config.envoy.typed_per_filter_config, **config.servers[server].typed_per_filter_config}
     only_facts = False
@@ -206,17 +202,17 @@ def _of_server(reader: Reader, config: GatewayConfig, server: str) -> Iterator[t
         if kind == _RBAC:
             override = overrides.get(name)
             if override is None:
-                yield name, reader.filter(_typed(item), only_facts=only_facts)
+                yield reader.filter(_typed(item), only_facts=only_facts)
             elif _kind_of(override) == _PER_ROUTE:
-                yield name, reader.per_route(override, only_facts=only_facts)
+                yield reader.per_route(override, only_facts=only_facts)
             else:
-                yield name, can_not_tell
+                yield UNKNOWN
         elif kind in _LEAVES_FACTS and not _chooses_routes((item, overrides.get(name))):
             only_facts = True
-            yield name, can_not_tell
+            yield UNKNOWN
         elif kind not in _CHANGES_NOTHING:
             # It may judge itself, too.
-            yield name, can_not_tell
+            yield UNKNOWN
             return
 
 

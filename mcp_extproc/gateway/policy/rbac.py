@@ -10,6 +10,7 @@ Source: Envoy's api-v3/config/rbac/v3/rbac.proto, type/matcher/v3/{metadata,valu
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from mcp_extproc.config.patterns import matcher
@@ -41,6 +42,19 @@ class Call(NamedTuple):
 Test = Callable[[Call], Told]
 
 
+class Filter(NamedTuple):
+    """A filter, as far as it is understood."""
+
+    denies: Test
+    """Whether it denies a call."""
+    policies: tuple[tuple[str, Test], ...] = ()
+    """Where what a policy matches is denied: by name, whether it matches, in the order in which Envoy tries them."""
+
+    def policy(self, call: Call) -> str:
+        """The name of the policy that denies a call, as Envoy says it: ``none`` where it is denied as no policy allows it."""
+        return next((name for name, matches in self.policies if matches(call)), "none")
+
+
 class Reader:
     """Reads what operators wrote, in either spelling of protobuf's JSON. What is not understood can't be told.
 
@@ -56,8 +70,8 @@ class Reader:
         self.about_callers: list[Test] = []
         """What is asked about callers alone. Callers for whom these say the same are of one kind."""
 
-    def filter(self, config: object, *, only_facts: bool) -> Test:
-        """A function that says whether a filter denies a call.
+    def filter(self, config: object, *, only_facts: bool) -> Filter:
+        """A filter.
 
         Args:
             config: an ``RBAC``.
@@ -65,24 +79,26 @@ class Reader:
         """
         self._only_facts = only_facts
         if not isinstance(config, Mapping) or _get(config, "matcher") is not None:
-            return can_not_tell
+            return UNKNOWN
         rules = _get(config, "rules")
         if rules is None:
-            return _never
+            return NO_FILTER
         policies = _get(rules, "policies") if isinstance(rules, Mapping) else None
         if not isinstance(rules, Mapping) or not isinstance(policies, Mapping | None):
-            return can_not_tell
-        matches = _any(map(self._policy, (policies or {}).values()))
+            return UNKNOWN
+        found = ((str(name), self._policy(policy)) for name, policy in (policies or {}).items())
+        named = tuple(sorted(found, key=itemgetter(0)))
+        matches = _any(test for _, test in named)
         match rules.get("action", "ALLOW"):
             case "ALLOW" | 0:
-                return _not(matches)
+                return Filter(_not(matches))
             case "DENY" | 1:
-                return matches
+                return Filter(matches, named)
             case "LOG" | 2:
-                return _never
-        return can_not_tell
+                return NO_FILTER
+        return UNKNOWN
 
-    def per_route(self, config: Mapping[str, Any], *, only_facts: bool) -> Test:
+    def per_route(self, config: Mapping[str, Any], *, only_facts: bool) -> Filter:
         """The same of what a route has instead.
 
         Args:
@@ -90,7 +106,7 @@ class Reader:
             only_facts: see :meth:`filter`.
         """
         own = _get(config, "rbac")
-        return _never if own is None else self.filter(own, only_facts=only_facts)
+        return NO_FILTER if own is None else self.filter(own, only_facts=only_facts)
 
     def _policy(self, policy: object) -> Test:
         if not isinstance(policy, Mapping) or _has_others(policy, _POLICY):
@@ -165,10 +181,6 @@ def _inner(several: Mapping[str, Any]) -> Sequence[object]:
 # -- Three answers ----------------------------------------------------------------------------------------------------------
 
 
-def _never(_: Call) -> Told:
-    return False
-
-
 def _always(_: Call) -> Told:
     return True
 
@@ -176,6 +188,11 @@ def _always(_: Call) -> Told:
 def can_not_tell(_: Call) -> Told:
     """The test whose answer is not known."""
     return None
+
+
+NO_FILTER: Final = Filter(lambda _: False)
+UNKNOWN: Final = Filter(can_not_tell)
+"""One of which nothing is understood."""
 
 
 def _not(test: Test) -> Test:

@@ -119,18 +119,22 @@ def test_a_tool_by_its_name() -> None:
     assert explainer(servers={"a": {"tools": {"exclude": ["get"]}}}).of_name("a__get") is None
 
 
-def test_what_a_policy_denies_is_said_and_which_filter() -> None:
-    is_write = {"filter": "mcp_proxy", "path": [{"key": "tool"}], "value": {"string_match": {"exact": "write"}}}
-    policy = {"permissions": [{"metadata": is_write}], "principals": [{"any": True}]}
-    rbac = {
-        "name": "my-rbac",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
-            "rules": {"action": "DENY", "policies": {"no-writes": policy}},
-        },
-    }
-    explained = Explainer(config({"a": {}}, envoy={"http_filters": [rbac]}), principal_of("sub=alice"))
-    assert explained.of_name("a__write") == Explained("a", "tools", "a__write", "denied by a policy", "my-rbac")
+def test_what_a_policy_denies_is_said_and_which_policy() -> None:
+    """By the name that Envoy gives: of several the first one by name, as the audit has it."""
+
+    def about(name: str) -> dict[str, Any]:
+        is_it = {"filter": "mcp_proxy", "path": [{"key": "tool"}], "value": {"string_match": {"exact": name}}}
+        return {"permissions": [{"metadata": is_it}], "principals": [{"any": True}]}
+
+    def rbac(name: str, action: str, **policies: Any) -> dict[str, Any]:
+        type = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"
+        return {"name": name, "typed_config": {"@type": type, "rules": {"action": action, "policies": policies}}}
+
+    denying = rbac("first", "DENY", z=about("write"), no_writes=about("write"), a=about("other"))
+    allowing = rbac("second", "ALLOW", reads=about("read"))
+    explained = Explainer(config({"a": {}}, envoy={"http_filters": [denying, allowing]}), principal_of("sub=alice"))
+    assert explained.of_name("a__write") == Explained("a", "tools", "a__write", "denied by a policy", "rbac:no_writes")
+    assert explained.of_name("a__third") == Explained("a", "tools", "a__third", "denied by a policy", "rbac:none")
     assert explained.of_name("a__read") == Explained("a", "tools", "a__read", "allowed", "none")
 
 

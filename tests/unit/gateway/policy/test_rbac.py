@@ -30,7 +30,7 @@ ANY = [{"any": True}]
 
 def denied(rbac: Any, call: Call = CALL, *, only_facts: bool = False) -> Told:
     reader = Reader(["facts"], ["principal"])
-    test = reader.filter(rbac, only_facts=only_facts)
+    test = reader.filter(rbac, only_facts=only_facts).denies
     return test(call._replace(of_caller=[one(call) for one in reader.about_callers]))
 
 
@@ -190,9 +190,9 @@ def test_behind_filters_that_change_more_only_the_facts_are_known() -> None:
 
 def test_what_a_route_has_instead() -> None:
     reader = Reader(["facts"], [])
-    assert reader.per_route({}, only_facts=False)(CALL) is False
-    assert reader.per_route({"rbac": {"rules": {}}}, only_facts=False)(CALL) is True
-    assert reader.per_route({"rbac": 7}, only_facts=False)(CALL) is None
+    assert reader.per_route({}, only_facts=False).denies(CALL) is False
+    assert reader.per_route({"rbac": {"rules": {}}}, only_facts=False).denies(CALL) is True
+    assert reader.per_route({"rbac": 7}, only_facts=False).denies(CALL) is None
 
 
 _anything = st.recursive(
