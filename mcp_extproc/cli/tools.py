@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _TOOL_ERROR = 3
 
+_UNAUTHENTICATED = 401
+_TO_AUTHENTICATE = "; what proves who you are is sent with -H, such as -H 'x-api-key: KEY' or -H 'Authorization: Bearer TOKEN'"
+
 _CUT = 1000
 """Most characters of what a server says beside a tool's result, which is shown whole: as ``--json`` shows all."""
 
@@ -177,10 +180,11 @@ def _told(missing: Mapping[str, str]) -> Iterator[str]:
 
 
 def _fail(error: Failed, as_json: bool) -> NoReturn:
+    """Say why, on one line: a server's words are in it."""
     if as_json and error.error is not None:
         with standard_output():
             _print_members({"error": error.error})
-    complain(printable(_cut(str(error))))  # on one line: a server's words are in it
+    complain(printable(_cut(str(error))) + (_TO_AUTHENTICATE if error.status == _UNAUTHENTICATED else ""))
     sys.exit(1)
 
 

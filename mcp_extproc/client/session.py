@@ -48,6 +48,8 @@ class Failed(Exception):
 
     error: Members | None = None
     """The JSON-RPC error, where that is why."""
+    status: int | None = None
+    """The HTTP status, where that is none of success."""
 
     @property
     def is_about_the_name(self) -> bool:
@@ -58,7 +60,7 @@ class Failed(Exception):
     def with_hint(self, hint: str) -> Failed:
         """The same, with what else may be why."""
         found = Failed(f"{self}; {hint}")
-        found.error = self.error
+        found.error, found.status = self.error, self.status
         return found
 
 
@@ -169,7 +171,7 @@ class Session:
         async with self._in_time():
             message = await self._answer(body, b"%d" % id)
         if "error" in message:
-            _raise(message)
+            raise _error_in(message)
         result = jsontext.object_in(message, "result")
         if result is None:
             raise Failed(f"{self._url} answered with neither a result nor an error")
@@ -256,21 +258,23 @@ class Session:
 
     async def _refuse(self, response: aiohttp.ClientResponse) -> NoReturn:
         message = jsontext.object_of(await _read(response))
-        if message is not None and "error" in message:
-            _raise(message, f"HTTP {response.status}: ")
         where = response.headers.get("location")
         leads = "" if where is None else f", and leads to {where}"
-        raise Failed(f"{self._url} answered HTTP {response.status}{leads}")
+        failed = Failed(f"{self._url} answered HTTP {response.status}{leads}")
+        if message is not None and "error" in message:
+            failed = _error_in(message, f"HTTP {response.status}: ")
+        failed.status = response.status
+        raise failed
 
 
-def _raise(message: Members, start: str = "") -> NoReturn:
+def _error_in(message: Members, start: str = "") -> Failed:
     """The JSON-RPC error of a message."""
     error = jsontext.object_in(message, "error") or {}
     failed = Failed(
         f"{start}{jsontext.text_in(error, 'message') or 'an error'} ({bytes(error.get('code', b'')).decode()})"
     )
     failed.error = error
-    raise failed
+    return failed
 
 
 def _message(text: bytes) -> Members:

@@ -89,6 +89,11 @@ async def test_a_good_key_passes(stage: Stage, good: str) -> None:
     assert await stage.who(query, **headers) == (name, "api_keys")
 
 
+async def test_who_brings_nothing_is_told_where_a_key_goes(stage: Stage) -> None:
+    told = (await stage.tried()).error["message"]
+    assert told.endswith(", or an API key in x-api-key or the parameter key or the cookie mcp.key."), told
+
+
 async def test_a_slash_too_many_leads_to_the_endpoint(stage: Stage) -> None:
     """With method, body and query, and past no filter: what is not good there is refused there."""
     assert (await stage.tried(f"/?a=b%26c&key={ALICE}")).result

@@ -163,6 +163,7 @@ async def test_no_endpoint_is_there(alpha: ScriptedServer, status: int, type: st
     done = await run("tools", alpha.url)
     assert (done.exit_code, why in done.stderr) == (1, True), done.stderr
     assert "Traceback" not in done.stderr
+    assert ("is sent with -H, such as -H 'x-api-key: KEY'" in done.stderr) is (status == 401)
 
 
 async def test_nobody_is_there(alpha: ScriptedServer) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import orjson
 
 from mcp_extproc.config import GatewayConfig
-from mcp_extproc.config.authentication import Authentication
+from mcp_extproc.config.authentication import ApiKeys, Authentication
 from mcp_extproc.config.endpoint import endpoints
 from mcp_extproc.contract import AUTHENTICATION_UNAVAILABLE, ERROR_HEADER, MARKER_NAMESPACE
 from mcp_extproc.envoy._api.access_loggers_filters_cel_v3 import ExpressionFilter
@@ -123,11 +123,19 @@ _NO_KEYS_YET = "The authorization server's keys are not there yet, so tokens can
 def _needed(authentication: Authentication) -> str:
     ways = [
         *(["an access token of an authorization server in Authorization"] if authentication.oauth is not None else []),
-        *(["an API key"] if authentication.api_keys is not None else []),
+        *([f"an API key in {_where(authentication.api_keys)}"] if authentication.api_keys is not None else []),
         *(["what the authentication service asks for"] if authentication.external is not None else []),
         *(["a client certificate"] if authentication.mtls is not None else []),
     ]
-    return f"Authentication is required: send {', or '.join(ways)}."
+    return escaped(f"Authentication is required: send {', or '.join(ways)}.")
+
+
+def _where(keys: ApiKeys) -> str:
+    """Where a key may be, for people."""
+    return " or ".join(
+        source.header or (f"the parameter {source.query}" if source.query is not None else f"the cookie {source.cookie}")
+        for source in keys.sources
+    )
 
 
 def _challenge(authentication: Authentication, base: str) -> str:
