@@ -64,6 +64,9 @@ IS_STARTING: Final = "starting"
 HAS_FAILED: Final = "failed"
 """In :data:`BRIDGE_HEADER`: anything else."""
 
+STARTED_AGAIN: Final = "; it is started again in "
+"""In the message of such an error, before how long that takes: of use to who may call again, and to nobody else."""
+
 CONNECTION_HEADER: Final = "x-mcp-connection"
 """On requests to a server that speaks HTTP+SSE: those of one connection go to one replica. No server gets it."""
 

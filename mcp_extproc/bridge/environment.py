@@ -83,11 +83,13 @@ def program(server: StdioServer, variables: Mapping[str, str]) -> str:
         return found
     if server.arguments_apart is not None:
         raise NotStarted(f"the command is a whole command line: write {server.arguments_apart}")
-    raise NotStarted(
-        f"the command {command} was not found: install it, or give its full path"
-        if "/" not in command
-        else f"{command} is not an executable program{_about_home(Path(command))}"
-    )
+    if "/" not in command:
+        raise NotStarted(f"the command {command} was not found: install it, or give its full path")
+    about_home = _about_home(Path(command))
+    where = "" if named == command else f" in {folder}"  # who reads this has been told the command
+    if not Path(named).is_file():
+        raise NotStarted(f"there is no such program{where}: correct `command`{about_home}")
+    raise NotStarted(f"it is no program that may be executed: correct `command`, or make it executable (chmod +x){about_home}")
 
 
 def _about_home(path: Path) -> str:

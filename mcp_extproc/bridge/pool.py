@@ -20,7 +20,7 @@ from mcp_extproc.bridge.peer import NO_ROOM, ROOM_SECONDS, HasEnded, NotRead, No
 from mcp_extproc.bridge.places import NO_PLACE, Places
 from mcp_extproc.bridge.sharing import Private, Shared, Sharing, without_capabilities
 from mcp_extproc.bridge.spec import Bridged
-from mcp_extproc.contract import BRIDGE_HEADER, IS_STARTING
+from mcp_extproc.contract import BRIDGE_HEADER, IS_STARTING, STARTED_AGAIN
 from mcp_extproc.gateway.request import Headers
 from mcp_extproc.held import HeldBytes, Holding
 from mcp_extproc.mcp.envelope import Message, Request
@@ -378,7 +378,7 @@ class Pool:
         if self._is_leaving:
             raise Unavailable(self.name, "is not served any more", id)
         if (seconds := self._backoff.wait(time.monotonic())) > 0:
-            why = f"{self._backoff.why}; it is started again in {math.ceil(seconds)} s"
+            why = f"{self._backoff.why}{STARTED_AGAIN}{math.ceil(seconds)} s"
             raise Unavailable(self.name, why, id)
         if len(self._members) >= self.spec.most:
             raise Unavailable(self.name, f"has all of its {self.spec.most} {self.spec.most_of}", id)

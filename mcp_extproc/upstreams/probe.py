@@ -13,6 +13,7 @@ from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.command_words import program_name
 from mcp_extproc.config.endpoint import all_servers
 from mcp_extproc.config.model import Server, prefix_of
+from mcp_extproc.contract import STARTED_AGAIN
 from mcp_extproc.gateway.catalog import Catalog, CatalogEntry
 from mcp_extproc.gateway.endpoints import Endpoints
 from mcp_extproc.gateway.legs import STARTING, CloseLeg, Failed, Listed, ListLeg, Opened, OpenLeg, SessionRef
@@ -128,6 +129,9 @@ def _judged(config: GatewayConfig, opened: Opened | Failed) -> Opened | Failed:
         return opened
     if opened.reason == "timeout" and config.servers[opened.server].command is not None:
         return replace(opened, reason=STARTING)
+    if config.servers[opened.server].is_bridged:
+        # A second start was asked for here, after the one in advance: not of interest to who reads a table.
+        opened = replace(opened, message=opened.message.partition(STARTED_AGAIN)[0])
     return _uncalled(config, opened)
 
 

@@ -209,6 +209,7 @@ async def test_stdio_servers_that_fail(tmp_path: Path) -> None:
     file = write(tmp_path, {"mcpServers": {
         "dead": {"command": sys.executable, "args": ["-S", "-E", *server]},
         "missing": {"command": "nonsense"},
+        "elsewhere": {"command": "/no/such"},
         "line": {"command": "npx -y @scope/pkg --token hush"},
     }})  # fmt: skip
     code, out, err = await check(file)
@@ -219,8 +220,9 @@ async def test_stdio_servers_that_fail(tmp_path: Path) -> None:
         "unreachable  line: npx -y @scope/pkg --token [redacted] can't be started: the command is a whole command line: write "
         '"command": "npx", "args": ["-y", "@scope/pkg", "--token", "[redacted]"]' in out
     )
+    assert "unreachable  elsewhere: /no/such can't be started: there is no such program: correct `command`\n" in out
     assert "-32603" not in out
-    assert "in 0 s" not in out
+    assert "started again" not in out
 
 
 async def test_run_checks_first_where_it_is_told_to(tmp_path: Path, alpha: ScriptedServer) -> None:

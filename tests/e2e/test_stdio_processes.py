@@ -241,7 +241,7 @@ async def test_a_start_that_fails_leaves_nobody(tmp_path: Path) -> None:
     code, _, err = await finished(file, "--port", "0")
     assert code == 1
     assert "absent: the command nonsense was not found: install it, or give its full path" in err
-    assert "other: /no/such is not an executable program" in err
+    assert "other: there is no such program: correct `command`" in err
     file = write(tmp_path, {"mcpServers": {"good": entry("good", env={"WHERE": str(tmp_path)})}})
     envoy = tmp_path / "envoy"
     envoy.write_text("#!/bin/sh\nexit 3\n")

@@ -72,6 +72,7 @@ def test_programs(tmp_path: Path) -> None:
     tool = tmp_path / "tool"
     tool.write_text("#!/bin/sh\n")
     tool.chmod(0o755)
+    (tmp_path / "text").write_text("#!/bin/sh\n")
 
     def found(command: str, **options: Any) -> str:
         server: StdioServer = spec("good", **options, command=(command,))
@@ -81,9 +82,19 @@ def test_programs(tmp_path: Path) -> None:
     assert program(spec("good"), dict(os.environ)) == sys.executable
     for command, options, why in (
         ("nonsense", {}, "the command nonsense was not found: install it, or give its full path"),
-        ("/no/such", {}, "/no/such is not an executable program"),
+        ("/no/such", {}, "there is no such program: correct `command`"),
+        ("./no", {"cwd": str(tmp_path)}, f"there is no such program in {tmp_path}: correct `command`"),
+        (
+            str(tmp_path / "text"),
+            {},
+            "it is no program that may be executed: correct `command`, or make it executable (chmod +x)",
+        ),
         ("tool", {"cwd": "/no/such"}, "its working directory (cwd) does not exist"),
-        ("~/x", {}, "~/x is not an executable program; ~ stands for no folder here: write ${HOME}"),
+        (
+            "~/x",
+            {},
+            f"there is no such program in {Path.cwd()}: correct `command`; ~ stands for no folder here: write ${{HOME}}",
+        ),
         (
             "tool",
             {"cwd": "/no/~/x"},
