@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
@@ -218,8 +218,17 @@ def variable_problem(name: str) -> str | None:
     return None
 
 
+_ONE_LIST: Final = "program and arguments are one list, such as command: [npx, -y, a-server]"
+
+
 class Server(Model):
     """One MCP server: at an address (Streamable HTTP, or HTTP+SSE), or a command that is started here (stdio)."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "args": f"{_ONE_LIST}; args is a key of mcp-servers.json",
+        "type": "leave it out: a server with command is stdio, and transport: sse is HTTP+SSE; type is a key of mcp-servers.json",
+        "envFile": "here it is env_file; envFile is a key of mcp-servers.json",
+    }
 
     url: str | None = None
     """The server's endpoint, http or https, path and query included. Either `url`, `endpoints` or `command`."""
@@ -430,6 +439,13 @@ class Server(Model):
         for name in value:
             if problem := variable_problem(name):
                 raise ValueError(problem)
+        return value
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _one_list(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError(f"expected a list: {_ONE_LIST}")
         return value
 
     @model_validator(mode="after")

@@ -107,6 +107,17 @@ OURS = "variables that begin with MCP_EXTPROC_ are the gateway's own"
         ("url: 'http://a/', endpoints: ['a:1']", "servers.a: give either url, endpoints or command"),
         ("url: 'http://a/', command: [x]", "servers.a: give either url, endpoints or command"),
         ("command: []", "servers.a.command: expected a list that is not empty"),
+        (
+            "command: npx",
+            "servers.a.command: expected a list: program and arguments are one list, such as command: [npx, -y, a-server]",
+        ),
+        (
+            "command: [npx], args: [-y, hush]",
+            "servers.a.args: unknown key: program and arguments are one list, such as command: [npx, -y, a-server]; args is a key of"
+            " mcp-servers.json",
+        ),
+        ("command: [npx], type: stdio", "servers.a.type: unknown key: leave it out: a server with command is stdio,"),
+        ("command: [npx], envFile: x", "servers.a.envFile: unknown key: here it is env_file; envFile is a key of"),
         ("command: [x, 1]", "servers.a.command[1]: expected text (numbers, true and false in quotes)"),
         ("command: ['']", "servers.a.command[0]: expected the name or the path of a program"),
         ("command: [x], headers: {a: b}", "servers.a.headers: has no meaning with command"),
