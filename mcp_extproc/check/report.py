@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcp_extproc.address import Address
-from mcp_extproc.check import acceptance, service, temporary_envoy, tool_names, unmatched, virtual_servers
+from mcp_extproc.check import acceptance, destinations, service, temporary_envoy, tool_names, unmatched, virtual_servers
 from mcp_extproc.check.causes import causes
 from mcp_extproc.check.temporary_envoy import TemporaryEnvoy
 from mcp_extproc.check.tool_names import Problem
@@ -51,14 +52,16 @@ class Report:
     problems: Sequence[Problem]
     virtual_servers: Sequence[VirtualReport] = ()
     notes: Sequence[Problem] = ()
-    """What can't be told here, and is no problem: servers that answer callers alone."""
+    """What can't be told here, and is no problem: servers that answer callers alone, addresses that others have, receivers of
+    telemetry that are not there."""
 
 
 async def check(
     config: GatewayConfig, folder: Path, envoy: str, tell_waiting: Callable[[Sequence[str]], object] = lambda _: None
 ) -> Report:
     """Connect to every server, and check its lists. Those that are starting have until their ``start_timeout``. If a service
-    says who calls, it is asked, too; files with keys are read, and Envoy is asked whether it takes the configuration.
+    says who calls, it is asked, too; files with keys are read, Envoy is asked whether it takes the configuration, and it is tried
+    whether audit and telemetry can go where they are to go.
 
     Args:
         config: the whole configuration.
@@ -69,12 +72,14 @@ async def check(
     Raises:
         StartError: Envoy rejects the configuration.
     """
-    found, refused = await asyncio.gather(
+    found, refused, remarks = await asyncio.gather(
         temporary_envoy.asked(config, folder, envoy, lambda known, running: _report(known, running, tell_waiting)),
         acceptance.problems(config, envoy),
+        destinations.notes(config, os.environ),
     )
     files = [Problem("file_unusable", None, str(problem)) for problem in unusable_files(config)]
-    return replace(found, problems=[*files, *refused, *found.problems])
+    files += destinations.problems(config, folder)
+    return replace(found, problems=[*files, *refused, *found.problems], notes=[*found.notes, *remarks])
 
 
 async def _report(

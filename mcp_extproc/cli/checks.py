@@ -66,8 +66,9 @@ def validate(file: Path, strict: bool, resolve: Mapping[str, str], as_json: bool
 @ENVOY
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def check(file: Path, strict: bool, resolve: Mapping[str, str], envoy_path: str | None, as_json: bool) -> None:
-    """Connect to all servers of FILE, and check their names: collisions, names that are too long, filters without a match.
-    Files with keys are read, and Envoy is asked whether it takes the whole configuration.
+    """Connect to all servers of FILE, and check their names: collisions, names that are too long, filters and rules without a
+    match. Files with keys are read, Envoy is asked whether it takes the whole configuration, and it is tried whether audit and
+    telemetry can go where they are to go.
 
     A temporary Envoy is started for this. Exit code 0: no problems; 1: problems; 2: FILE is invalid.
     """
@@ -159,8 +160,9 @@ def _print_report(loaded: Loaded, report: Report, console: Console) -> None:
             console.print(
                 f"[{color}]{problem.kind}[/]  {escape(about + problem.text)}", highlight=False, soft_wrap=True
             )
-    count = len(report.problems)
-    console.print(f"{count} problem{'s' if count != 1 else ''}" if count else "nothing is wrong", style="dim")
+    count, notes = len(report.problems), len(report.notes)
+    fine = f"no problems, {notes} remark{'s' if notes != 1 else ''}" if notes else "nothing is wrong"
+    console.print(f"{count} problem{'s' if count != 1 else ''}" if count else fine, style="dim")
 
 
 def _exit_with_problems(error: ConfigError) -> NoReturn:

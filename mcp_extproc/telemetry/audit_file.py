@@ -25,6 +25,26 @@ class AuditFileError(Exception):
     """The file can't be written at all: why, and what to do."""
 
 
+def unwritable(path: Path) -> str | None:
+    """Why :meth:`AuditFile.open` would fail, as far as that can be told without making the file; ``None`` where it can't."""
+    try:
+        there: os.stat_result | None = path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        there = None
+    except OSError as error:
+        return _refused(path, error.strerror or str(error))
+    if there is not None and not stat.S_ISREG(there.st_mode):
+        return _refused(path, "Not a regular file")
+    if there is None and not path.parent.is_dir():
+        return _refused(path, os.strerror(errno.ENOENT))
+    may = os.access(path.parent, os.W_OK | os.X_OK) if there is None else os.access(path, os.W_OK)
+    return None if may else _refused(path, os.strerror(errno.EACCES))
+
+
+def _refused(path: Path, why: str) -> str:
+    return f"audit.file {path}: {why}. It is a file in a folder that exists and is writable."
+
+
 class AuditFile:
     """Use :meth:`open`, then :meth:`write`, then :meth:`close`.
 
@@ -60,10 +80,7 @@ class AuditFile:
             message = f"audit.file {self._path}: another gateway writes it. Give each its own file."
             raise AuditFileError(message) from None
         except OSError as error:
-            message = (
-                f"audit.file {self._path}: {error.strerror}. It is a file in a folder that exists and is writable."
-            )
-            raise AuditFileError(message) from None
+            raise AuditFileError(_refused(self._path, error.strerror or str(error))) from None
 
     def write(self, lines: Sequence[bytes]) -> None:
         """Append lines, each with its end. Never raises: what can't be written is counted as lost."""

@@ -203,6 +203,20 @@ async def test_files_of_keys_and_what_envoy_rejects(tmp_path: Path, alpha: Scrip
     assert texts[2].startswith("Envoy rejects the configuration: Proto constraint validation failed (")
 
 
+async def test_where_audit_and_telemetry_go(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """What `run` would refuse is a problem, and a receiver that may come a remark."""
+    content = {
+        "servers": {"alpha": {"url": alpha.url}},
+        "telemetry": {"traces": {"endpoint": f"http://127.0.0.1:{free_port()}", "protocol": "http/protobuf"}},
+    }
+    file = write(tmp_path, content, "gateway.yaml")
+    code, out, _ = await check(file)
+    assert (code, out.splitlines()[-1]) == (0, "no problems, 1 remark")
+    assert "otlp_unreachable  telemetry.traces: 127.0.0.1:" in out
+    code, out, _ = await check(write(tmp_path, {**content, "audit": {"file": "no/audit.jsonl"}}, "gateway.yaml"), "--json")
+    assert (code, [problem["kind"] for problem in json.loads(out)["problems"]]) == (1, ["audit_unwritable"])
+
+
 async def test_stdio_servers_that_fail(tmp_path: Path) -> None:
     """Each with its own reason, in our words and not as an answer of the server; standard error has no log for programs."""
     server = [str(ROOT / "tests" / "support" / "stdio_server.py"), "exit", "3"]
