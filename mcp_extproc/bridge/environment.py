@@ -89,7 +89,9 @@ def program(server: StdioServer, variables: Mapping[str, str]) -> str:
     where = "" if named == command else f" in {folder}"  # who reads this has been told the command
     if not Path(named).is_file():
         raise NotStarted(f"there is no such program{where}: correct `command`{about_home}")
-    raise NotStarted(f"it is no program that may be executed: correct `command`, or make it executable (chmod +x){about_home}")
+    raise NotStarted(
+        f"it is no program that may be executed: correct `command`, or make it executable (chmod +x){about_home}"
+    )
 
 
 def _about_home(path: Path) -> str:

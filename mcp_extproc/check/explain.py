@@ -56,7 +56,7 @@ class Explained:
     verdict: str
     rule: str
     """Name of the rule that decided, its number from 1, ``default``, or ``not offered`` at a virtual server; ``none`` where
-    there are no rules. Of a policy, ``rbac:`` and its name, as in the audit; ``rbac:none`` where none of a filter allows it."""
+    there are no rules. Of a policy, ``rbac:`` and its name, as in the audit; ``rbac:none`` where none allows it."""
     scopes: Sequence[str] = ()
     """What is missing, where more scopes would do."""
 

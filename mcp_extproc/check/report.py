@@ -60,8 +60,8 @@ async def check(
     config: GatewayConfig, folder: Path, envoy: str, tell_waiting: Callable[[Sequence[str]], object] = lambda _: None
 ) -> Report:
     """Connect to every server, and check its lists. Those that are starting have until their ``start_timeout``. If a service
-    says who calls, it is asked, too; files with keys are read, Envoy is asked whether it takes the configuration, and it is tried
-    whether audit and telemetry can go where they are to go.
+    says who calls, it is asked, too; files with keys are read, Envoy is asked whether it takes the configuration, and it is
+    tried whether audit and telemetry can go where they are to go.
 
     Args:
         config: the whole configuration.

@@ -128,7 +128,7 @@ def _of_policies(config: GatewayConfig, whole: Mapping[str, Names]) -> Iterator[
 
 
 def _messages(config: GatewayConfig) -> Iterator[tuple[_Place, Raw, Collection[str]]]:
-    """The operator's filters for calls, and what routes have instead: place, message, and the servers whose calls it judges."""
+    """The filters for calls, and what routes have instead: place, message, and the servers whose calls they judge."""
     for index, item in enumerate(config.envoy.http_filters):
         for key in ("typed_config", "typedConfig"):
             yield ("envoy", "http_filters", index, key), item.get(key, {}), config.servers
@@ -154,9 +154,9 @@ def _candidates(
         return "", ()
     match path:
         case ("tool",):
-            return "tools", _names(servers, ("tools",), whole)
+            return "tools", _names(servers, ["tools"], whole)
         case ("prompt",):
-            return "prompts", _names(servers, ("prompts",), whole)
+            return "prompts", _names(servers, ["prompts"], whole)
         case ("params", "name"):
             return "names that clients use", _visible(config, servers, whole)
     return "", ()
@@ -168,7 +168,9 @@ def _visible(config: GatewayConfig, servers: Collection[str], whole: Mapping[str
     found = _names(servers, kinds, whole) if config.bare_names else set()
     for catalog in map(Catalog, endpoints(config)):
         for server in filter(catalog.entries.__contains__, servers):
-            visible = (catalog.visible(kind, server, own) for kind in kinds for own in _names((server,), (kind,), whole))
+            visible = (
+                catalog.visible(kind, server, own) for kind in kinds for own in _names((server,), (kind,), whole)
+            )
             found.update(name for name in visible if name is not None)
     return found
 

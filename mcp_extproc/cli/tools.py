@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 _TOOL_ERROR = 3
 
 _UNAUTHENTICATED = 401
-_TO_AUTHENTICATE = "; what proves who you are is sent with -H, such as -H 'x-api-key: KEY' or -H 'Authorization: Bearer TOKEN'"
+_TO_AUTHENTICATE = (
+    "; what proves who you are is sent with -H, such as -H 'x-api-key: KEY' or -H 'Authorization: Bearer TOKEN'"
+)
 
 _CUT = 1000
 """Most characters of what a server says beside a tool's result, which is shown whole: as ``--json`` shows all."""

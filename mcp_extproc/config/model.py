@@ -226,7 +226,7 @@ class Server(Model):
 
     elsewhere: ClassVar[Mapping[str, str]] = {
         "args": f"{_ONE_LIST}; args is a key of mcp-servers.json",
-        "type": "leave it out: a server with command is stdio, and transport: sse is HTTP+SSE; type is a key of mcp-servers.json",
+        "type": "leave it out: with command it is stdio, with transport: sse HTTP+SSE; type is a key of mcp-servers.json",
         "envFile": "here it is env_file; envFile is a key of mcp-servers.json",
     }
 

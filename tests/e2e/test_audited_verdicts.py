@@ -105,7 +105,10 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
         service = Authorization(lambda mcp, headers: 403 if mcp.get("tool") == "unwanted" else 0)
         await stack.enter_async_context(service.serving())
         forbidden = {"permissions": [is_(OLD, "tool", "forbidden")], "principals": [{"any": True}]}
-        filters = [rbac({"action": "DENY", "policies": {"second-by-name": forbidden, "no-forbidden": forbidden}}), over_grpc()]
+        filters = [
+            rbac({"action": "DENY", "policies": {"second-by-name": forbidden, "no-forbidden": forbidden}}),
+            over_grpc(),
+        ]
         audit, address = folder / "audit.jsonl", f"127.0.0.1:{free_port()}"
         running = await stack.enter_async_context(gateway(
             folder, {"alpha": alpha.url, "beta": beta.url},

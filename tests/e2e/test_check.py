@@ -213,7 +213,9 @@ async def test_where_audit_and_telemetry_go(tmp_path: Path, alpha: ScriptedServe
     code, out, _ = await check(file)
     assert (code, out.splitlines()[-1]) == (0, "no problems, 1 remark")
     assert "otlp_unreachable  telemetry.traces: 127.0.0.1:" in out
-    code, out, _ = await check(write(tmp_path, {**content, "audit": {"file": "no/audit.jsonl"}}, "gateway.yaml"), "--json")
+    code, out, _ = await check(
+        write(tmp_path, {**content, "audit": {"file": "no/audit.jsonl"}}, "gateway.yaml"), "--json"
+    )
     assert (code, [problem["kind"] for problem in json.loads(out)["problems"]]) == (1, ["audit_unwritable"])
 
 

@@ -57,7 +57,7 @@ BELOW: dict[str, set[str]] = {
     "status": {"telemetry", "mcp", "tasks"},
     "bridge": {"upstreams", "gateway", "mcp", "telemetry", "tasks", "processes"},
     "run": {"bridge", "envoy", "extproc", "status", "upstreams", "gateway", "telemetry", "tasks", "processes"},
-    "check": {"run", "envoy", "upstreams", "gateway", "mcp"},
+    "check": {"run", "envoy", "upstreams", "gateway", "mcp", "telemetry"},
     "cli": {
         "check",
         "run",

@@ -53,6 +53,7 @@ _MAX_VERDICTS_BYTES: Final = 32 * MIB
 """Of a worker."""
 _ENTRY_BYTES: Final = 256
 
+
 class Verdict(NamedTuple):
     """What filters say of a call before it is made."""
 

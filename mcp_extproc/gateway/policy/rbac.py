@@ -422,7 +422,7 @@ def _texts_in(wanted: object) -> Iterator[tuple[str, Callable[[str], bool]]]:
     matches = _text(asked)
     if matches is None:
         return
-    for key, value in asked.items():
+    for value in asked.values():
         text = value.get("regex") if isinstance(value, Mapping) else value
         if isinstance(text, str) and text:
             yield text, matches

@@ -37,7 +37,10 @@ def test_an_audit_that_can_not_be_written(tmp_path: Path) -> None:
     ):
         [problem] = problems(config(audit={"file": file}), tmp_path)
         assert problem.kind == "audit_unwritable"
-        assert problem.text == f"audit.file {tmp_path / file}: {why}. It is a file in a folder that exists and is writable."
+        assert (
+            problem.text
+            == f"audit.file {tmp_path / file}: {why}. It is a file in a folder that exists and is writable."
+        )
     assert problems(config(audit={"file": "audit.jsonl"}), tmp_path) == []
     assert not (tmp_path / "audit.jsonl").exists(), "it is not made"
     (tmp_path / "audit.jsonl").touch()
@@ -47,10 +50,14 @@ def test_an_audit_that_can_not_be_written(tmp_path: Path) -> None:
 async def test_addresses_that_others_have() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        for sections in ({"telemetry": {"metrics": {"address": address}}}, {"status": {"address": address}}):
+        each: list[dict[str, Any]] = [
+            {"telemetry": {"metrics": {"address": address}}},
+            {"status": {"address": address}},
+        ]
+        for sections in each:
             [(kind, text)] = await noted(**sections)
             assert (kind, f"{address}: a process has it" in text) == ("address_unusable", True), text
-        both = {"telemetry": {"metrics": {"address": address}}, "status": {"address": address}}
+        both: dict[str, Any] = {"telemetry": {"metrics": {"address": address}}, "status": {"address": address}}
         assert len(await noted(**both)) == 1
     assert await noted(telemetry={"metrics": {"address": address}}) == []
     assert await noted(status={"address": "127.0.0.1:0"}) == []

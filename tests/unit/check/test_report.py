@@ -46,12 +46,18 @@ def test_how_many_tools_clients_see() -> None:
 @pytest.mark.parametrize("what", ["whole", "cut", "by caller"])
 def test_what_is_not_known_whole_may_have_more(what: str) -> None:
     """No rule is said to match nothing for it."""
-    server = {"url": "http://localhost/a", **({"credentials": {"forward": ["authorization"]}} if what == "by caller" else {})}
+    server = {
+        "url": "http://localhost/a",
+        **({"credentials": {"forward": [{"name": "x-token"}]}} if what == "by caller" else {}),
+    }
     rules = {"default": "allow", "rules": [{"action": "deny", "tools": ["delet"]}]}
     config = GatewayConfig.model_validate({"servers": {"a": server}, "authorization": rules})
     listed = Listed("a", [msgspec.Raw(b'{"name":"delete"}')], "has more than 100 pages" if what == "cut" else None)
     session = UpstreamSession("2025-06-18", None, frozenset({"tools"}))
-    kinds = {problem.kind for problem in report(config, [Survey("a", Opened("a", session, None), {"tools": listed})], {}).problems}
+    kinds = {
+        problem.kind
+        for problem in report(config, [Survey("a", Opened("a", session, None), {"tools": listed})], {}).problems
+    }
     assert ("rule_matches_nothing" in kinds) is (what == "whole")
 
 

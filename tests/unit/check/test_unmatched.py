@@ -32,7 +32,10 @@ def denying(**about: Any) -> dict[str, Any]:
     ("about", "told"),
     [
         ({"tools": ["delet"]}, "tools[0] 'delet' matches none of the tools: did you mean 'delete'?"),
-        ({"tools": ["delete", "drop"]}, "tools[1] 'drop' matches none of the tools: is there a typo, or was it renamed at"),
+        (
+            {"tools": ["delete", "drop"]},
+            "tools[1] 'drop' matches none of the tools: is there a typo, or was it renamed at",
+        ),
         ({"tools": ["drop_*"]}, "tools[0] 'drop_*' matches none of the tools: "),
         ({"tools": [{"regex": "^delet$"}]}, "tools[0] '^delet$' matches none of the tools: "),
         ({"tools": [{"exact": "*"}]}, "tools[0] '*' matches none of the tools: "),
@@ -113,14 +116,22 @@ def filtered(message: dict[str, Any]) -> dict[str, Any]:
         ("tool", exact("delet"), "'delet' matches none of the tools: did you mean 'delete'?"),
         ("tool", {"stringMatch": {"prefix": "drop_"}}, "'drop_' matches none of the tools: "),
         ("tool", {"string_match": {"safe_regex": {"regex": "dele"}}}, "'dele' matches none of the tools: "),
-        ("tool", {"or_match": {"value_matchers": [exact("delete"), exact("drop")]}}, "'drop' matches none of the tools: "),
+        (
+            "tool",
+            {"or_match": {"value_matchers": [exact("delete"), exact("drop")]}},
+            "'drop' matches none of the tools: ",
+        ),
         ("prompt", exact("gret"), "'gret' matches none of the prompts: did you mean 'greet'?"),
         ("server", exact("c"), "'c' matches none of the servers: "),
-        ("params name", exact("delete"), "'delete' matches none of the names that clients use: did you mean 'a__delete'?"),
+        (
+            "params name",
+            exact("delete"),
+            "'delete' matches none of the names that clients use: did you mean 'a__delete'?",
+        ),
     ],
 )
 def test_policies_about_nothing(path: str, value: Any, told: str) -> None:
-    place = 'envoy.http_filters[0].typed_config.rules.policies.no-deletes'
+    place = "envoy.http_filters[0].typed_config.rules.policies.no-deletes"
     [(kind, text)] = found(**filtered(rbac(path, value)))
     assert (kind, text.startswith(f"{place} {told}")) == ("policy_matches_nothing", True), text
 
@@ -149,13 +160,18 @@ def test_policies_of_which_nothing_can_be_told() -> None:
     assert found({"a": LISTED["a"]}, **filtered(message)) == [], "b may have it"
     assert found(**filtered(message), pass_through={}) == [], "others' servers may"
     assert found(**filtered(rbac("tool", exact("delet"), namespace="other"))) == []
-    assert found(**filtered({**message, "@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"})) == []
+    assert (
+        found(**filtered({**message, "@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"}))
+        == []
+    )
 
 
 def test_policies_of_a_server_are_about_its_tools() -> None:
     per_route = rbac("tool", exact("search"), type="RBACPerRoute")
     known = filtered(rbac("tool", exact("search")))
-    assert [kind for kind, _ in found(**known, a={"typed_per_filter_config": {"f": per_route}})] == ["policy_matches_nothing"]
+    assert [kind for kind, _ in found(**known, a={"typed_per_filter_config": {"f": per_route}})] == [
+        "policy_matches_nothing"
+    ]
     assert found(**known, b={"typed_per_filter_config": {"f": per_route}}) == []
 
 

@@ -113,11 +113,22 @@ OURS = "variables that begin with MCP_EXTPROC_ are the gateway's own"
         ),
         (
             "command: [npx], args: [-y, hush]",
-            "servers.a.args: unknown key: program and arguments are one list, such as command: [npx, -y, a-server]; args is a key of"
-            " mcp-servers.json",
+            (
+                "servers.a.args: unknown key: program and arguments are one list, such as command: [npx, -y, a-server]; args"
+                " is a key of mcp-servers.json"
+            ),
         ),
-        ("command: [npx], type: stdio", "servers.a.type: unknown key: leave it out: a server with command is stdio,"),
-        ("command: [npx], envFile: x", "servers.a.envFile: unknown key: here it is env_file; envFile is a key of"),
+        (
+            "command: [npx], type: stdio",
+            (
+                "servers.a.type: unknown key: leave it out: with command it is stdio, with transport: sse HTTP+SSE; type is a"
+                " key of mcp-servers.json"
+            ),
+        ),
+        (
+            "command: [npx], envFile: x",
+            "servers.a.envFile: unknown key: here it is env_file; envFile is a key of mcp-servers.json",
+        ),
         ("command: [x, 1]", "servers.a.command[1]: expected text (numbers, true and false in quotes)"),
         ("command: ['']", "servers.a.command[0]: expected the name or the path of a program"),
         ("command: [x], headers: {a: b}", "servers.a.headers: has no meaning with command"),

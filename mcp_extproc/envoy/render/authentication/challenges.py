@@ -133,7 +133,8 @@ def _needed(authentication: Authentication) -> str:
 def _where(keys: ApiKeys) -> str:
     """Where a key may be, for people."""
     return " or ".join(
-        source.header or (f"the parameter {source.query}" if source.query is not None else f"the cookie {source.cookie}")
+        source.header
+        or (f"the parameter {source.query}" if source.query is not None else f"the cookie {source.cookie}")
         for source in keys.sources
     )
 
