@@ -13,7 +13,7 @@ from mcp_extproc.envoy.files import BOOTSTRAP, File, write
 from mcp_extproc.envoy.layout import Layout
 from mcp_extproc.envoy.render.bootstrap import bootstrap, to_json
 from mcp_extproc.run.envoy_binary import command
-from mcp_extproc.run.envoy_log import complaint
+from mcp_extproc.run.envoy_log import complaint, ended
 from mcp_extproc.run.process import START_SECONDS, StartError, end, spawn
 
 
@@ -25,7 +25,7 @@ async def problems(config: GatewayConfig, envoy: str) -> list[Problem]:
         envoy: the Envoy binary.
 
     Raises:
-        StartError: Envoy does not end.
+        StartError: Envoy does not end, or a signal ends it.
         OSError: its file can't be written.
     """
     if certificates_without_tls(config):
@@ -41,13 +41,15 @@ async def problems(config: GatewayConfig, envoy: str) -> list[Problem]:
             )  # fmt: skip
         try:
             async with asyncio.timeout(START_SECONDS):
-                refused = await process.wait() != 0
+                code = await process.wait()
         except TimeoutError:
             raise StartError(
                 f"Envoy did not say within {START_SECONDS:g} s whether it takes the configuration"
             ) from None
         finally:
             await end(process)
+        if code < 0:
+            raise StartError(f"Envoy read the configuration, and ended with {ended(code, log)}")
         why = complaint(log)
     text = why.partition(f"'{file}': ")[2] or why
-    return [Problem("envoy_rejects", None, f"Envoy rejects the configuration: {text}")] if refused else []
+    return [Problem("envoy_rejects", None, f"Envoy rejects the configuration: {text}")] if code else []

@@ -24,8 +24,8 @@ from mcp_extproc.envoy.watched_files import secret_files
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
-from mcp_extproc.run.envoy_log import complaint
-from mcp_extproc.run.process import START_SECONDS, StartError, end, ending, spawn
+from mcp_extproc.run.envoy_log import complaint, ended, kept
+from mcp_extproc.run.process import START_SECONDS, StartError, end, spawn
 from mcp_extproc.upstreams.http_sse import speaking_sse
 
 _POLL_SECONDS = 0.02
@@ -103,9 +103,9 @@ async def temporary_envoy(config: GatewayConfig, folder: Path, envoy: str) -> As
             admin, deadline = Admin(layout.admin), time.monotonic() + START_SECONDS
             while await admin.ask("GET", "/ready") is None:
                 if process.returncode is not None:
-                    raise StartError(f"Envoy ended at start with {ending(process.returncode)}: {complaint(log)}")
+                    raise StartError(f"Envoy ended at start with {ended(process.returncode, log)}")
                 if time.monotonic() > deadline:
-                    raise StartError(f"Envoy was not ready within {START_SECONDS:g} s: {complaint(log)}")
+                    raise StartError(f"Envoy was not ready within {START_SECONDS:g} s: {complaint(log)}{kept(log)}")
                 await asyncio.sleep(_POLL_SECONDS)
             yield TemporaryEnvoy(layout.upstreams, service, admin)
         finally:

@@ -20,6 +20,7 @@ from mcp_extproc.config.api_keys import KeysByFile
 from mcp_extproc.envoy.files import BOOTSTRAP, File, Rendered, write, write_secrets
 from mcp_extproc.envoy.layout import Layout, cluster_name
 from mcp_extproc.gateway.redaction import Redactor
+from mcp_extproc.run import file_watches
 from mcp_extproc.run.api_keys import ApiKeys
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
@@ -126,12 +127,21 @@ class LiveConfig:
 
         Raises:
             OSError: they can't be written.
+            StartError: Envoy could not watch them.
         """
         assert self._directory is not None
         rendered = self._rendered(self.served.config)
+        self._require_watches(self._directory, rendered)
         write_secrets(self._directory, rendered.secrets, alone=True)
         for part in rendered.watched:
             write(self._directory, part)
+
+    def _require_watches(self, directory: Path, rendered: Rendered) -> None:
+        """Of files that are new to Envoy, if it is ours. Another one may run as another user, or on another machine."""
+        if self._envoy_log is not None:
+            file_watches.require(
+                sum(not (directory / file.name).exists() for file in (*rendered.secrets, *rendered.watched))
+            )
 
     def write_bootstrap(self) -> bool:
         """Write Envoy's bootstrap, last: once it exists, all other files do. Returns whether it changed.
@@ -234,7 +244,7 @@ class LiveConfig:
         Raises:
             ConfigError: it is invalid.
             Refused: Envoy rejects it.
-            StartError: a worker does not start with it.
+            StartError: a worker does not start with it, or Envoy could not watch its files.
             OSError: the files for Envoy can't be written.
                 After each of them, and any other exception, the configuration before goes on.
         """
@@ -352,6 +362,7 @@ class LiveConfig:
             await self._collect(new.config)
             rendered = self._rendered(now)
             if self._directory is not None:
+                self._require_watches(self._directory, rendered)
                 write_secrets(self._directory, rendered.secrets)
             await self._install(rendered.watched)
             await self._bridge.serve(now)

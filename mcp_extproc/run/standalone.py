@@ -32,11 +32,11 @@ from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.collector import CollectorProcess
 from mcp_extproc.run.envoy_admin import Admin
 from mcp_extproc.run.envoy_binary import command
-from mcp_extproc.run.envoy_log import complaint
+from mcp_extproc.run.envoy_log import complaint, ended, kept
 from mcp_extproc.run.known import Gateway
 from mcp_extproc.run.nursery import Forked, Nurseries
 from mcp_extproc.run.page import Page
-from mcp_extproc.run.process import LEAVING_SECONDS, START_SECONDS, StartError, end, ending, spawn
+from mcp_extproc.run.process import LEAVING_SECONDS, START_SECONDS, StartError, end, spawn
 from mcp_extproc.run.records_pipe import RecordsPipe
 from mcp_extproc.run.reload import LiveConfig, Refused
 from mcp_extproc.run.report_channel import ReportChannel
@@ -214,7 +214,7 @@ class StandaloneGateway:
         """
         assert self._envoy is not None
         code = await self._envoy.wait()
-        raise StartError(f"Envoy ended with {ending(code)}: {complaint(self._envoy_log)}")
+        raise StartError(f"Envoy ended with {ended(code, self._envoy_log)}")
 
     async def transports_found(self) -> None:
         """Wait until all servers have been asked what they speak, where the configuration does not say."""
@@ -280,9 +280,10 @@ class StandaloneGateway:
         deadline = time.monotonic() + START_SECONDS
         while not await self._is_ready():
             if envoy.returncode is not None:
-                raise StartError(f"Envoy ended at start with {ending(envoy.returncode)}: {complaint(self._envoy_log)}")
+                raise StartError(f"Envoy ended at start with {ended(envoy.returncode, self._envoy_log)}")
             if time.monotonic() > deadline:
-                raise StartError(f"Envoy was not ready within {START_SECONDS:g} s: {complaint(self._envoy_log)}")
+                why = complaint(self._envoy_log) + kept(self._envoy_log)
+                raise StartError(f"Envoy was not ready within {START_SECONDS:g} s: {why}")
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _start_envoy(self, configuration: Path) -> Process:

@@ -11,7 +11,9 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import termios
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import aiohttp
 import pytest
 
 from mcp_extproc.cli.serve import WORKER
+from mcp_extproc.run.envoy_binary import find_envoy
 from tests.support.gateway import TestClient
 from tests.support.processes import ROOT, children_of, free_port, gone, name_of
 from tests.support.run_command import RUN, announced, finished, running, write
@@ -173,9 +176,16 @@ async def test_what_can_not_be_served_stops_the_start(tmp_path: Path) -> None:
     assert "old" in err
 
 
-async def test_envoy_dies(tmp_path: Path, alpha: ScriptedServer) -> None:
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """For temporary files of a run. Its path is short, as paths of sockets have to be."""
+    with tempfile.TemporaryDirectory(prefix="run-") as place:
+        yield Path(place)
+
+
+async def test_envoy_dies(tmp_path: Path, alpha: ScriptedServer, folder: Path) -> None:
     file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
-    async with running(file, "--port", "0", "--json") as process:
+    async with running(file, "--port", "0", "--json", TMPDIR=str(folder)) as process:
         await announced(process)
         children = children_of(process.pid)
         [envoy] = [pid for pid in children if "envoy" in Path(f"/proc/{pid}/comm").read_text()]
@@ -183,8 +193,42 @@ async def test_envoy_dies(tmp_path: Path, alpha: ScriptedServer) -> None:
         async with asyncio.timeout(PATIENCE):
             _, err = await process.communicate()
         assert process.returncode == 1
-        assert b"Envoy ended with signal SIGKILL" in err
+        assert b"Envoy ended with signal SIGKILL: its log does not say why" in err
         await gone(children)
+
+
+async def test_envoy_crashes(tmp_path: Path, alpha: ScriptedServer, folder: Path) -> None:
+    """What it says first is printed, without its stack and dump. Its log stays; the other files of the run do not."""
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
+    async with running(file, "--port", "0", "--json", TMPDIR=str(folder)) as process:
+        await announced(process)
+        [envoy] = [pid for pid in children_of(process.pid) if name_of(pid) == "envoy"]
+        os.kill(envoy, signal.SIGABRT)
+        async with asyncio.timeout(PATIENCE):
+            _, err = await process.communicate()
+    assert process.returncode == 1
+    _assert_told(err.decode(), "Envoy ended with signal SIGABRT: Caught Aborted", folder)
+
+
+async def test_envoy_crashes_at_start(tmp_path: Path, alpha: ScriptedServer, folder: Path) -> None:
+    """It has too few file descriptors, and aborts."""
+    file = write(tmp_path, {"mcpServers": {"alpha": {"url": alpha.url}}})
+    envoy = tmp_path / "envoy"
+    envoy.write_text(f'#!/bin/sh\nulimit -n 16\nexec {find_envoy()} "$@"\n')
+    envoy.chmod(0o755)
+    code, _, err = await finished(file, "--port", "0", "--envoy", str(envoy), TMPDIR=str(folder))
+    assert code == 1
+    _assert_told(err, "Envoy ended at start with signal SIGABRT: assert failure: ", folder)
+
+
+def _assert_told(err: str, told: str, folder: Path) -> None:
+    [error] = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert told in error
+    assert "Caught Aborted" in error
+    assert "#0" not in error
+    [kept] = folder.iterdir()
+    assert error.endswith(f" (Envoy's log: {kept})")
+    assert "[critical][backtrace]" in kept.read_text()
 
 
 def abstract_sockets_of(pid: int) -> list[str]:

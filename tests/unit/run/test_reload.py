@@ -21,7 +21,7 @@ from mcp_extproc.contract import FAILURE_HEADER, SERVER_HEADER
 from mcp_extproc.envoy import watched_files
 from mcp_extproc.envoy.files import Rendered
 from mcp_extproc.envoy.layout import Layout
-from mcp_extproc.run import changes, reload
+from mcp_extproc.run import changes, file_watches, reload
 from mcp_extproc.run.authorization_servers import AuthorizationServers
 from mcp_extproc.run.bridge import Bridge
 from mcp_extproc.run.envoy_admin import Admin
@@ -213,6 +213,29 @@ async def test_a_file_that_is_wrong(stage: Stage) -> None:
     with pytest.raises(ConfigError):
         await stage.live.reload(even_if_same=True)
     assert (stage.workers.known, stage.stamps()) == ([], before)
+
+
+async def test_a_change_that_envoy_could_not_watch_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server with a secret of its own brings a file; one without does not. An Envoy of others watches elsewhere."""
+    monkeypatch.setattr(file_watches, "_available", lambda _: 0)
+
+    def bring(name: str) -> None:
+        client = {"token_endpoint": "https://b.example/token", "client_id": "me", "client_secret": "x"}
+        secret = {"url": "http://b.example/mcp", "credentials": {"client_credentials": client}}
+        stage.file.write_text(json.dumps({"servers": {"a": {"url": "http://a.example/mcp"}, name: secret}}))
+
+    bring("others")
+    await stage.live.reload(even_if_same=False)
+    stage.live._envoy_log = stage.files / "envoy.log"
+    stage.write("a", "plain")
+    await stage.live.reload(even_if_same=False)
+    before = {path.name: path.read_bytes() for path in stage.files.glob("*.json")}
+    bring("secret")
+    with pytest.raises(StartError, match="needs 1 more inotify instances, of which this user can have 0"):
+        await stage.live.reload(even_if_same=False)
+    assert {path.name: path.read_bytes() for path in stage.files.glob("*.json")} == before
+    assert set(stage.live.served.config.servers) == {"a", "plain"}
+    await stage.live.close()
 
 
 @pytest.mark.parametrize("strict", [True, False])
