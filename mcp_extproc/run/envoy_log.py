@@ -46,7 +46,7 @@ def complaint(log: Path) -> str:
 
 
 def ended(code: int, log: Path) -> str:
-    """How Envoy ended, and why. What it says before it ends by itself is the whole cause. Of a crash, the cause is what it says
+    """How Envoy ended, and why. What it says before it ends by itself is the whole cause. Of a crash, it is what it says
     first, an assertion for example. What it dumps behind that, of connections and requests, may have credentials in it: that
     is only in the log, which is kept.
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -133,7 +134,12 @@ async def test_the_bridge_and_its_supervisor_are_killed_at_once(tmp_path: Path) 
 async def test_a_worker_is_killed_and_then_envoy(tmp_path: Path) -> None:
     """A worker has nothing to do with children. Without Envoy the gateway ends, and with it all that they had started."""
     file = write(tmp_path, {"mcpServers": {"good": entry("good")}})
-    async with running(file, "--port", "0", "--json", "--workers", "1") as process:
+    with tempfile.TemporaryDirectory(prefix="run-") as folder:  # where Envoy's log stays
+        await _worker_and_envoy_killed(file, folder)
+
+
+async def _worker_and_envoy_killed(file: Path, folder: str) -> None:
+    async with running(file, "--port", "0", "--json", "--workers", "1", TMPDIR=folder) as process:
         url = (await announced(process))["url"]
         async with client(url) as agent:
             session = await agent.initialize()

@@ -35,8 +35,8 @@ def test_what_there_is_is_tried() -> None:
     done = subprocess.run([sys.executable, "-c", _PROBE], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == (
         "0 None\n1 None\n3 None\n"
-        "4 Envoy could not watch its files: it needs 4 more inotify instances, of which this user can have 3. End programs of this"
-        " user that watch files, such as other gateways or editors, or raise the limit: sysctl"
+        "4 Envoy could not watch its files: it needs 4 more inotify instances, of which this user can have 3. End programs"
+        " of this user that watch files, such as other gateways or editors, or raise the limit: sysctl"
         " fs.inotify.max_user_instances=1024\n"
         "3 None\n"
     )
