@@ -90,6 +90,7 @@ CAUGHT = "Caught Aborted, suspect faulting address 0x4c29"
             + CAUGHT,
         ),
         (-signal.SIGABRT, f"{WARNING}\n{CRASH}\n", f"signal SIGABRT: {CAUGHT}"),
+        (-signal.SIGABRT, f"{AT}[main] std::terminate\n  'authorization', 't0ken'", "signal SIGABRT: std::terminate"),
         (134, f"{WARNING}\n{CRASH}\n", f"exit code 134: {CAUGHT}"),
         (-signal.SIGTRAP, WARNING, "signal SIGTRAP: its log does not say why"),
         (
