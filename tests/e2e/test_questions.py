@@ -1,74 +1,126 @@
-"""The questions in docs/observability.md, answered as a reader would: by its configuration and its commands."""
+"""The questions in docs/observability.md, answered as a reader would: by its files, its commands and the sample server."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+import re
+import shlex
 import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
+import pytest
 
 from tests.e2e.test_production import shell
-from tests.support.gateway import TestClient
-from tests.support.processes import free_port
+from tests.support.processes import ROOT, free_port
 from tests.support.run_command import announced, piped
-from tests.support.scripted import ScriptedServer, tool
 from tests.support.waiting import PATIENCE, eventually
 from tests.unit.test_docs import HAND_WRITTEN, Block, blocks
 
-KEYS = {"operator": "operator-of-the-docs", "reader": "reader-of-the-docs-1"}
-CALLS = (("operator", "list"), ("operator", "delete"), ("reader", "list"), ("reader", "delete"), ("reader", "made_up"))
+LEFT_OUT = "…"
 
 
 def section() -> list[Block]:
-    """The blocks of the questions."""
+    """The blocks of the questions: files, commands, and what they print."""
     [page] = [document for document in HAND_WRITTEN if document.name == "observability.md"]
     start = page.read_text(encoding="utf-8").partition("## Questions")[0].count("\n")
-    return [block for block in blocks() if block.document == page and block.line > start]
+    found = [block for block in blocks("yaml gateway", "sh", "text") if block.document == page and block.line > start]
+    return [block for block in found if "──►" not in block.text]
+
+
+def is_what_it_says(shown: str, said: str) -> bool:
+    """Whether a command prints what is shown of it: an ellipsis stands for anything in its line, and alone for whole lines.
+    Blanks between words are those of a terminal as wide as it happens to be."""
+    pattern = "".join(
+        r"(?:.*\n)*" if line == LEFT_OUT else f"{'.*'.join(re.escape(part) for part in line.split(LEFT_OUT))}\n"
+        for line in _lines(shown)
+    )
+    return re.fullmatch(pattern, "".join(f"{line}\n" for line in _lines(said))) is not None
+
+
+def _lines(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize(
+    ("shown", "said", "fits"),
+    [
+        ("a\nb", "a\nb\n", True),
+        ("a  b", "a     b\n\n", True),
+        ("a\nb", "a\nc\n", False),
+        ("a", "a\nb\n", False),
+        ("a\n…", "a\nb\nc\n", True),
+        ("…\nc", "a\nb\nc\n", True),
+        ('"took":…, "x"', '"took":0.1, "x"\n', True),
+        ("a.c", "abc\n", False),
+    ],
+)
+def test_what_is_shown_is_compared_as_it_is(shown: str, said: str, fits: bool) -> None:
+    assert is_what_it_says(shown, said) == fits
 
 
 async def test_each_is_answered(tmp_path: Path) -> None:
-    async with ScriptedServer("notes", pages=[[tool("list"), tool("delete")]]) as notes:
-        here = {"http://127.0.0.1:3001/mcp": notes.url, "127.0.0.1:9464": f"127.0.0.1:{free_port()}"}
-
-        def text(block: Block) -> str:
-            found = block.text
-            for there, ours in here.items():
-                found = found.replace(there, ours)
-            return found
-
-        configuration, *steps = [block for block in section() if block.info in ("yaml gateway", "sh", "text")]
-        (tmp_path / "gateway.yaml").write_text(text(configuration))
-        (tmp_path / "keys.yaml").write_text(json.dumps(KEYS))
+    configuration, keys, serving, running, *steps = section()
+    async with _sample_server(serving) as server:
+        here = {"http://127.0.0.1:3001/mcp": server, "127.0.0.1:9464": f"127.0.0.1:{free_port()}"}
+        (tmp_path / "gateway.yaml").write_text(_with(here, configuration.text))
+        (tmp_path / "keys.yaml").write_text(keys.text)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MCP_SESSION_SECRET": "s" * 40}
-        command = [sys.executable, "-m", "mcp_extproc", "run", "gateway.yaml", "--port", "0", "--json"]
+        program, *arguments = shlex.split(running.text)
+        assert program == "mcp-extproc"
+        command = [sys.executable, "-m", "mcp_extproc", *arguments, "--port", "0", "--json"]
         async with piped(command, environment, tmp_path) as process:
-            url = (await announced(process))["url"]
-            await _call(url)
+            here["http://localhost:1975/mcp"] = (await announced(process))["url"]
+            calls, *asked = steps[::2]
+            made, *answers = steps[1::2]
+            assert {block.info for block in (calls, *asked)} == {"sh"}
+            assert {block.info for block in (made, *answers)} == {"text"}
+            await _says(calls, made, here, tmp_path)
             audit = tmp_path / "audit.jsonl"
+            count = len(calls.text.splitlines())
             await eventually(
-                lambda: audit.read_text().count('"method":"tools/call"'), "all lines", until=lambda n: n == len(CALLS)
+                lambda: audit.read_text().count('"method":"tools/call"'), "all", until=lambda n: n == count
             )
-            commands = [block for block in steps if block.info == "sh"]
-            answers = [block for block in steps[1:] if block.info == "text"]
-            assert len(commands) == len(answers)
-            for asked, expected in zip(commands, answers, strict=True):
-                said = await shell(text(asked), tmp_path)
-                missing = [line for line in expected.text.splitlines() if line not in said]
-                assert missing == [], f"{asked} says\n{said}"
+            for question, answer in zip(asked, answers, strict=True):
+                await _says(question, answer, here, tmp_path)
             process.terminate()
             async with asyncio.timeout(PATIENCE):
                 await process.communicate()
 
 
-async def _call(url: str) -> None:
-    async with aiohttp.ClientSession() as http:
-        client = TestClient(url, http)
-        for who, name in CALLS:
-            key = {"x_api_key": KEYS[who]}
-            session = await client.initialize(**key)
-            await client.rpc("tools/list", mcp_session_id=session, **key)
-            call = {"name": f"notes__{name}", "arguments": {}}
-            await client.rpc("tools/call", call, mcp_session_id=session, **key)
+async def _says(commands: Block, shown: Block, here: Mapping[str, str], folder: Path) -> None:
+    # As at a prompt: the next command comes whether or not the one before failed.
+    said = await shell(
+        f"set +e\n{_with(here, commands.text)}\ntrue", folder, COLUMNS="200", MCP_SESSION_SECRET="s" * 40
+    )
+    assert is_what_it_says(_with(here, shown.text), said), f"{commands} says\n{said}"
+
+
+def _with(here: Mapping[str, str], text: str) -> str:
+    """What the documentation writes, with the ports of this test."""
+    for there, ours in here.items():
+        text = text.replace(there, ours)
+        if there.startswith("http://127"):
+            text = text.replace(there.split("/")[2], ours.split("/")[2])
+    return text
+
+
+@asynccontextmanager
+async def _sample_server(block: Block) -> AsyncIterator[str]:
+    """URL of the server that a block starts, at a free port."""
+    program, *arguments = shlex.split(block.text)
+    assert program == ".venv/bin/python"
+    *arguments, port = arguments
+    assert port == "3001"
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, "0", cwd=ROOT, stdin=PIPE, stdout=PIPE)
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            url = (await process.stdout.readline()).decode().strip()
+        yield url
+    finally:
+        process.terminate()
+        await process.wait()
