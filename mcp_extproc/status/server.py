@@ -7,6 +7,7 @@ import math
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any, Final
 
@@ -47,6 +48,9 @@ SHOWN_SECONDS: Final = 0.5
 ENVOY_SECONDS: Final = 1.0
 """For which Envoy is not asked again for programs that look once."""
 
+TOLD_SECONDS: Final = 1.0
+"""For what the supervisor knows, which is on its way when this process begins."""
+
 _SHUTDOWN_SECONDS: Final = 0.5
 
 _CALLS_AT_ONCE: Final = 200
@@ -81,6 +85,8 @@ class StatusPage:
         self._numbers = None if spec.admin is None else Numbers(spec.admin)
         self._board = Board(time.time())
         self._known: Known | None = None
+        self._is_told = asyncio.Event()
+        """Whether the supervisor has told what it knows."""
         self._envoy: dict[str, Any] | None = None
         self._asking = asyncio.Lock()
         self._asked_at = -math.inf
@@ -105,6 +111,7 @@ class StatusPage:
     def learn(self, line: bytes) -> None:
         """What the supervisor knows."""
         self._known = msgspec.json.decode(line, type=Known)
+        self._is_told.set()
 
     async def start(self, metrics: Callable[[], Awaitable[bytes]] | None, workers: Workers) -> None:
         """Serve."""
@@ -199,7 +206,10 @@ class StatusPage:
         return await answer(request, await self._metrics(), CONTENT_TYPE)
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
-        """All at once, for programs. It does not count as somebody who looks on."""
+        """All at once, for programs. It does not count as somebody who looks on. This process may have been started for it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TOLD_SECONDS):
+                await self._is_told.wait()
         if not self._watched:
             await self._ask_envoy()
         return await answer(request, self._all_at_once(), "application/json")
@@ -235,10 +245,11 @@ class StatusPage:
             if self._board is not board:
                 board, number = self._board, 0
                 yield _event("begin", {"since": board.since})
-            yield _event("state", self._shown())
+            # Before the state: with that all is told, and what is not there is taken for none.
             if calls := board.calls_after(number, _CALLS_AT_ONCE):
                 number = board.number
                 yield _event("calls", calls)
+            yield _event("state", self._shown())
             await asyncio.sleep(TURN_SECONDS)
 
     def _all_at_once(self) -> bytes:

@@ -75,8 +75,9 @@ SESSIONS_OPENED: Final = Instrument(
     "mcp.gateway.sessions.opened", Kind.COUNTER, "{session}", (names.ENDPOINT, names.VERSION), "Sessions that were opened"
 )  # fmt: skip
 SESSIONS_SEEN: Final = Instrument(
-    "mcp.gateway.sessions.seen_in_5m", Kind.GAUGE, "{session}", (), "Sessions with a request in the last five minutes"
-)
+    "mcp.gateway.sessions.seen_in_5m", Kind.GAUGE, "{session}", (),
+    "Sessions with a request in the last five minutes, also those that have ended since",
+)  # fmt: skip
 AUDIT_WRITTEN: Final = Instrument(
     "mcp.gateway.audit.written", Kind.COUNTER, "{line}", (), "Lines of the audit that are in its file"
 )

@@ -149,6 +149,44 @@ async def _ask_as(page: Page, key: str) -> None:
     await page.get_by_role("button", name="Ask as this caller").click()
 
 
+async def test_before_it_is_told_anything_it_says_nothing(stage: Stage) -> None:
+    """Neither that nothing was denied, nor that there was no call."""
+    context = await stage.browser.new_context()
+    try:
+        for view in VIEWS:
+            page = await context.new_page()
+            await page.route("**/events", lambda route: None)  # it stays unanswered
+            await page.goto(f"{stage.url}#{view}")
+            await expect(page.get_by_text("Connecting", exact=True)).to_be_visible()
+            await expect(page.locator("main")).to_have_text(
+                "Nothing is known yetIt is shown as soon as the gateway tells it."
+            )
+            await page.close()
+    finally:
+        await context.close()
+
+
+async def test_what_envoy_counts_is_not_taken_for_none(stage: Stage) -> None:
+    """Its numbers are not there yet, or not at all."""
+    async with looking(stage) as page:
+        told = json.loads(await page.evaluate("fetch('state').then((answer) => answer.text())"))
+    told["state"] |= {"envoy": None, "records": True}
+    events = "".join(f"event: {name}\ndata: {json.dumps(told[name])}\n\n" for name in ("known", "calls", "state"))
+    context = await stage.browser.new_context()
+    try:
+        page = await context.new_page()
+        await page.route(
+            "**/events",
+            lambda route: route.fulfill(body=events, content_type="text/event-stream"),
+        )
+        await page.goto(f"{stage.url}#sessions")
+        card = page.get_by_role("region", name=re.compile("Denied by Envoy.s filters"))
+        await expect(card).to_contain_text(re.compile("Envoy.s numbers are not there"))
+        await expect(card.get_by_text("No filter has denied anything")).to_be_hidden()
+    finally:
+        await context.close()
+
+
 async def test_servers_and_calls(stage: Stage) -> None:
     async with looking(stage) as page:
         servers = page.get_by_role("table", name="Servers")

@@ -1,6 +1,6 @@
 // The frame: tabs, what the gateway is, and the view that is chosen.
 
-import { fill, h } from "./dom.js";
+import { empty, fill, h } from "./dom.js";
 import { feed, onChange, open } from "./feed.js";
 import { span } from "./format.js";
 import { access } from "./access.js";
@@ -25,7 +25,10 @@ const main = document.getElementById("main");
 const about = document.getElementById("about");
 const link = document.getElementById("link");
 const tabs = document.getElementById("tabs");
+const unknown = h("section", { class: "card" }, empty("Nothing is known yet", "It is shown as soon as the gateway tells it."));
 let view = null;
+/** Whether the gateway has told anything. Before, a view would say of nothing that there is none. */
+let isTold = false;
 
 for (const [name, title] of VIEWS) tabs.append(h("li", {}, h("a", { href: `#${name}` }, title)));
 
@@ -42,7 +45,7 @@ function show() {
   }
   document.title = `${title} · MCP gateway`;
   view = make();
-  main.replaceChildren(view.element);
+  main.replaceChildren(isTold ? view.element : unknown);
   view.update?.();
 }
 
@@ -81,7 +84,12 @@ addEventListener("keydown", (event) => {
 });
 onChange(() => {
   head();
+  if (!isTold && feed.known && feed.state?.records) {
+    isTold = true;
+    main.replaceChildren(view.element);
+  }
   view?.update?.();
 });
+head();
 show();
 open();

@@ -66,7 +66,7 @@ export function toggle(some, full, none) {
 
 function figureParts(figures) {
   const parts = {};
-  for (const [name, title] of [["calls", "Requests per minute"], ["latency", "Median, as clients wait"], ["errors", "Errors"], ["denied", "Denied"], ["sessions", "Sessions in 5 minutes"]]) {
+  for (const [name, title] of [["calls", "Requests per minute"], ["latency", "Median, as clients wait"], ["errors", "Errors"], ["denied", "Denied"], ["sessions", "Open sessions"]]) {
     const value = h("dd", { class: "value" });
     const note = h("dd", { class: "note" });
     const more = h("dd");

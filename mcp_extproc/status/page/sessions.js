@@ -10,7 +10,7 @@ export function sessions() {
   const none = empty("No session yet", "One appears with its next request.");
   const note = h("span", { class: "note" });
   const open = h("dl", { class: "figures" });
-  const openParts = ["Sessions in 5 minutes", "Open streams", "Open requests and streams", "Open connections", "Requests since Envoy’s start"].map((title) => {
+  const openParts = ["Open sessions", "Open streams", "Open requests and streams", "Open connections", "Requests since Envoy’s start"].map((title) => {
     const value = h("dd", { class: "value" });
     open.append(h("div", { class: "figure" }, h("dt", {}, title), value));
     return value;
@@ -19,12 +19,13 @@ export function sessions() {
   const noDenials = empty("Nothing was denied", "Neither by a rule, nor by a filter or a rate limit, since the page was opened.");
   const counters = table([["Envoy’s filter", ""], ["Denied since its start", "num"]], "", "Denials that Envoy counts");
   const noCounters = empty("No filter has denied anything", "Of those that Envoy counts.");
+  const noNumbers = empty("Not known", "Envoy’s numbers are not there.");
   const element = h(
     "div",
     { class: "stack" },
     h("section", { class: "card", "aria-label": "What is open" }, open),
     card("Sessions", note, list.element, none),
-    h("div", { class: "columns" }, card("Denied, and rate limits that were hit", null, denials.element, noDenials), card("Denied by Envoy’s filters", null, counters.element, noCounters)),
+    h("div", { class: "columns" }, card("Denied, and rate limits that were hit", null, denials.element, noDenials), card("Denied by Envoy’s filters", null, counters.element, noCounters, noNumbers)),
   );
 
   function update() {
@@ -43,6 +44,8 @@ export function sessions() {
     const counted = Object.entries(envoy?.denied ?? {}).filter(([, number]) => number);
     counters.rows.show(counted, ([name]) => name, ([name, number]) => [[name, "name"], [count(number), "num"]]);
     toggle(counted.length, counters.element, noCounters);
+    noCounters.hidden ||= !envoy;
+    noNumbers.hidden = Boolean(envoy);
   }
   return { element, update };
 }

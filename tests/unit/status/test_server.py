@@ -122,14 +122,25 @@ async def test_what_it_streams() -> None:
         served.page.show(CALL)
         async with served.http.get(f"{served.url}/events") as response:
             assert response.headers["x-accel-buffering"] == "no"  # nginx in front would keep the end of each burst
-            found = await events(response, "calls")
-            assert [name for name, _ in found] == ["known", "begin", "state", "calls"]
+            found = await events(response, "state")
+            assert [name for name, _ in found] == ["known", "begin", "calls", "state"]
             assert found[0][1]["file"] == "gateway.yaml"
-            assert found[3][1][0]["what"] == "add"
+            assert found[2][1][0]["what"] == "add"
             served.page.show(CALL)
             [*_, (_, [latest])] = await events(response, "calls")
             assert latest["n"] == 2
         assert msgspec.json.decode((await served.get("state"))[1])["calls"][1] == latest
+
+
+async def test_who_looks_once_sees_what_the_supervisor_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its request may have started the process, and be there first."""
+    monkeypatch.setattr(server, "TOLD_SECONDS", 60.0)
+    async with serving() as served:
+        asked = asyncio.create_task(served.get("state"))
+        waiting = served.page._is_told.__dict__["_waiters"]
+        await eventually(lambda: asked.done() or waiting, "it is asked")
+        served.page.learn(msgspec.json.encode(known()))
+        assert msgspec.json.decode((await asked)[1])["known"]["file"] == "gateway.yaml"
 
 
 async def test_the_supervisor_is_told_while_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
