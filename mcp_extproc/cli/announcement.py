@@ -37,6 +37,7 @@ async def announce(gateway: StandaloneGateway, as_json: bool) -> None:
     if gateway.config is not config:
         config = gateway.config
         statuses = await probe(config, gateway.layout.upstreams, why)
+    await gateway.learn(config, statuses)
     places = {one.name: place_of(gateway.url_of(one), one.told_headers) for one in endpoints(config)}
     url = gateway.url
     status, collector = gateway.status_url, gateway.collector_spec
@@ -58,6 +59,7 @@ async def _follow(gateway: StandaloneGateway, config: GatewayConfig, name: str, 
     status = await probe_started(config, gateway.layout.upstreams, name)
     if gateway.config.servers.get(name) != config.servers[name]:
         return
+    await gateway.learn(gateway.config, [status])
     _tell(lambda: click.echo(json.dumps({"server": asdict(status)})) if as_json else _print_line(status))
 
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -27,20 +28,20 @@ _AGAIN_SECONDS: Final = 1.0
 
 
 @click.command()
-@click.argument(
-    "url", metavar="[STATUS_URL]", required=False, callback=lambda ctx, param, url: url and is_url(ctx, param, url)
-)
+@click.argument("which", metavar="[STATUS_URL|FILE]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print what the page knows now as JSON on one line.")
-def top(url: str | None, as_json: bool) -> None:
+@click.pass_context
+def top(ctx: click.Context, which: str | None, as_json: bool) -> None:
     """Show what goes on in a gateway, as its status page does: servers, calls, denials. `q` or Ctrl-C ends it.
 
-    Without STATUS_URL it finds the gateway of this user that runs. Where the output is no terminal, it is printed once.
+    Without STATUS_URL it finds the gateway of this user that runs; where there are several, the one that serves FILE. Where
+    the output is no terminal, it is printed once.
 
     Exit code 1: there is no page.
     """
     from mcp_extproc.client.status import NoPage, now
 
-    found = url or _found()
+    found = _found(which) if which is None or "://" not in which else is_url(ctx, ctx.command.params[0], which)
     try:
         if as_json or not sys.stdout.isatty():
             _print(asyncio.run(now(found)), as_json)
@@ -53,11 +54,18 @@ def top(url: str | None, as_json: bool) -> None:
         sys.exit(0)
 
 
-def _found() -> str:
-    """The page of the one gateway that runs."""
+def _found(file: str | None) -> str:
+    """The page of the one gateway that runs, or of the one that serves a file of this name."""
     from mcp_extproc.run.page_file import pages
 
     found = pages()
+    if file is not None:
+        found = [page for page in found if Path(page.file).name == Path(file).name]
+        if not found:
+            raise click.UsageError(
+                f"no gateway of this user serves a file {file!r} and has a status page; expected a URL that starts with "
+                "http:// or https://, or the name of such a file"
+            )
     if not found:
         complain("no gateway of this user has a status page. `mcp-extproc run` has one; otherwise give its STATUS_URL.")
         sys.exit(1)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _NONE: Final = "–"  # noqa: RUF001 - a dash, as on the page
 _BARS: Final = " ▁▂▃▄▅▆▇█"
-_NOT_ASKED: Final = "Servers are asked how they are only while the page is open, or this command in a terminal."
+_ASKED_WHEN: Final = "they are asked how they are while the page is open, or this command in a terminal."
 _NOT_RECORDED: Final = "Nobody looks: calls are recorded only while the page is open, or this command in a terminal."
 _TOOLS: Final = 8
 _CALLS: Final = 20
@@ -115,13 +115,15 @@ def _head(seen: Seen, known: Known, state: State, *, is_once: bool) -> Text:
         f"95 % {duration(total['p95'])}",
         f"errors {total['errors'] if some else _NONE}",
         f"denied {total['denied'] if some else _NONE}",
-        f"sessions {state['board']['sessions_seen'] if state['board']['sessions'] else _NONE}",
+        f"open sessions {state['board']['sessions_seen'] if state['board']['sessions'] else _NONE}",
     ]
     lost = Text("  not connected; trying again", style="red") if seen.is_lost else Text("")
     head = Text(f"MCP gateway {where}", style="bold", overflow="ellipsis", no_wrap=True) + lost
     lines = [head, Text("  ".join(words), style="dim"), Text(_bars(total["course"]), style="cyan")]
-    if is_once and known["servers"] and all(server["state"] is None for server in known["servers"]):
-        lines.append(Text(_NOT_ASKED, style="yellow"))
+    if is_once and known["servers"]:
+        asked = known["asked"]
+        since = "not asked yet" if asked is None else f"as of {span(max(0.0, state['now'] - asked))} ago"
+        lines.append(Text(f"Servers {since}: {_ASKED_WHEN}", style="yellow"))
     if not state["records"]:
         lines.append(Text(_NOT_RECORDED, style="yellow"))
     return Text("\n").join(lines)
@@ -253,6 +255,21 @@ def _bars(course: Sequence[int | None]) -> str:
 
 def _count(value: int | None) -> str:
     return _NONE if value is None else f"{value:,}"
+
+
+def span(seconds: float) -> str:
+    """Time that has passed, for people.
+
+    >>> span(7.9), span(150), span(7260), span(200_000)
+    ('7 s', '2 min', '2 h 1 min', '2 d 7 h')
+    """
+    if seconds < 60:
+        return f"{int(seconds)} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min"
+    if seconds < 86400:
+        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
+    return f"{int(seconds // 86400)} d {int(seconds % 86400 // 3600)} h"
 
 
 def duration(ms: float | None) -> str:

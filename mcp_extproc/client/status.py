@@ -61,6 +61,7 @@ class Known(TypedDict):
     file: str
     ways: list[Way]
     servers: list[Server]
+    asked: Time | None
 
 
 class Quantiles(TypedDict):

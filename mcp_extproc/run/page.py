@@ -11,9 +11,9 @@ import logging
 import socket
 import time
 from asyncio.subprocess import Process
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -38,6 +38,27 @@ _TURN_SECONDS: Final = 2.0
 _LOG = log.logger("status")
 
 
+class _Asked(NamedTuple):
+    """What servers have answered when they were asked how they are.
+
+    Attributes:
+        config: whose servers they are.
+        statuses: by name.
+        at: when that was, in seconds since the epoch.
+    """
+
+    config: GatewayConfig
+    statuses: Mapping[str, ServerStatus]
+    at: float
+
+    def of(self, config: GatewayConfig) -> Mapping[str, ServerStatus]:
+        """As far as a configuration has the same servers."""
+        if config is self.config:
+            return self.statuses
+        servers, before = config.servers, self.config.servers
+        return {name: one for name, one in self.statuses.items() if name in servers and servers[name] == before[name]}
+
+
 class Page:
     """Where the page is, and what it is told.
 
@@ -56,6 +77,10 @@ class Page:
         self._has_moved = False
         self._tasks = Tasks(_LOG)
         self._watching: asyncio.Task[None] | None = None
+        self._process: Process | None = None
+        """What serves the page, while there is one."""
+        self._asked: _Asked | None = None
+        """The last time; nobody may have looked since."""
         self._texts: tuple[GatewayConfig, Texts] | None = None
         """Those of the last configuration that was told."""
 
@@ -118,8 +143,9 @@ class Page:
     async def attend(self, process: Process) -> None:
         """Tell a process that serves the page what it shows, until it ends."""
         assert process.stdout is not None
+        self._process = process
         try:
-            await self._tell(process, {}, None)
+            await self._tell(process)
             while line := await process.stdout.readline():
                 if line == WATCHED and self._watching is None:
                     self._watching = self._tasks.start("watch_servers", self._watch(process))
@@ -127,6 +153,19 @@ class Page:
                     self._stop_watching()
         finally:
             self._stop_watching()
+            if self._process is process:  # not the one that follows it
+                self._process = None
+
+    async def learn(self, config: GatewayConfig, statuses: Iterable[ServerStatus]) -> None:
+        """What servers of a configuration answered to somebody else who asked them just now, as `run` does at its start. It is
+        what the page shows until somebody looks, and nobody may: `top` in a pipe looks once."""
+        found = {status.name: status for status in statuses}
+        if self._asked is None or found.keys() == config.servers.keys():
+            self._asked = _Asked(config, found, time.time())
+        else:  # one that has started meanwhile
+            self._asked = _Asked(config, {**self._asked.of(config), **found}, self._asked.at)
+        if self._process is not None:
+            await self._tell(self._process)
 
     async def stop(self) -> None:
         """End all of it."""
@@ -139,23 +178,23 @@ class Page:
             self._watching = None
 
     async def _watch(self, process: Process) -> None:
-        before, statuses, asked = None, dict[str, ServerStatus](), None
+        before = None
         while True:
             config = self._gateway().config
             is_new, before = config is not before, config
             if is_new:
-                await self._tell(process, statuses, asked)
-            if is_new or asked is None or time.time() - asked >= ASK_SECONDS:
-                statuses = {status.name: status for status in await probe(config, self._upstreams)}
-                asked = time.time()
-                await self._tell(process, statuses, asked)
+                await self._tell(process)
+            if is_new or self._asked is None or time.time() - self._asked.at >= ASK_SECONDS:
+                await self.learn(config, await probe(config, self._upstreams))
             await asyncio.sleep(_TURN_SECONDS)
 
-    async def _tell(self, process: Process, statuses: Mapping[str, ServerStatus], asked: float | None) -> None:
+    async def _tell(self, process: Process) -> None:
         assert process.stdin is not None
         with suppress(ConnectionError):
             gateway = self._gateway()
-            told = known(gateway, self._texts_of(gateway.config), self._started, statuses, asked)
+            asked = self._asked
+            statuses, at = ({}, None) if asked is None else (asked.of(gateway.config), asked.at)
+            told = known(gateway, self._texts_of(gateway.config), self._started, statuses, at)
             process.stdin.write(msgspec.json.encode(told) + b"\n")
             await process.stdin.drain()
 

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from asyncio.subprocess import Process
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +44,7 @@ from mcp_extproc.run.supervisor import Supervisor
 from mcp_extproc.tasks import Tasks
 from mcp_extproc.telemetry import log
 from mcp_extproc.telemetry.collector.spec import CollectorSpec
+from mcp_extproc.upstreams.probe import ServerStatus
 
 STOP_SECONDS = 5.0
 """For running calls to finish when the gateway stops. What a worker does when it ends is :data:`.process.DRAIN_SECONDS`."""
@@ -177,6 +178,11 @@ class StandaloneGateway:
             | collector
             | {f"worker-{number}" if number > 1 else "worker": pid for number, pid in workers}
         )
+
+    async def learn(self, config: GatewayConfig, statuses: Iterable[ServerStatus]) -> None:
+        """What servers of a configuration said when they were asked how they are, which the status page shows until they are
+        asked again."""
+        await self._page.learn(config, statuses)
 
     def _as_it_is(self) -> Gateway:
         return Gateway(self.config, self._live.served.name, "run", self.port, len(self.layout.extproc))

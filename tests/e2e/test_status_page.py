@@ -26,7 +26,7 @@ from tests.e2e.test_attach import shop
 from tests.e2e.test_serve import Place, envoy, serving, until_logged
 from tests.support.gateway import TestGateway
 from tests.support.processes import ROOT, free_port
-from tests.support.run_command import piped
+from tests.support.run_command import announced, piped, running, write
 from tests.support.scripted import ScriptedServer, tool
 from tests.support.waiting import PATIENCE, eventually
 
@@ -245,3 +245,22 @@ async def _until_watched(gateway: TestGateway, page: str) -> None:
             return bool(((await response.json())["state"]["envoy"] or {}).get("watches"))
 
     await eventually(sends, "Envoy sends records")
+
+
+async def test_printed_once_servers_are_as_they_were_at_the_start(tmp_path: Path, alpha: ScriptedServer) -> None:
+    """Into a pipe nobody looks on, so nobody asks them again."""
+    gone = f"http://127.0.0.1:{free_port()}/mcp"
+    servers = {"alpha": {"url": alpha.url}, "gone": {"url": gone}, "missing": {"command": "/nonexistent/mcp"}}
+    file = write(tmp_path, {"mcpServers": servers})
+    async with running(file, "--port", "0", "--json") as process:
+        page = (await announced(process))["status_page"]
+        async with piped([*TOP, page], {**os.environ, "COLUMNS": "300"}) as asked, asyncio.timeout(PATIENCE):
+            out, err = await asked.communicate()
+        assert asked.returncode == 0, err
+        lines = [" ".join(line.split()) for line in out.decode().splitlines()]
+        rows = {line.split()[0]: line for line in lines if line.split()[:1] in (["alpha"], ["gone"], ["missing"])}
+        assert rows["alpha"].startswith("alpha ready ")
+        assert rows["gone"].startswith("gone failed ")
+        assert "onnect" in rows["gone"]
+        assert rows["missing"].startswith("missing failed can't be started")
+        assert any(line.startswith("Servers as of ") for line in lines)

@@ -54,6 +54,18 @@ def test_there_are_several(runtime: Path) -> None:
     assert "http://127.0.0.1:2/  two.yaml" in result.stderr
 
 
+def test_the_one_that_serves_a_file(runtime: Path) -> None:
+    with answering(msgspec.json.encode(PAGE)) as url:
+        PageFile("http://127.0.0.1:1/", "one.yaml")
+        other = Found(url=url, pid=os.getppid(), file="two.yaml", started=2.0)
+        (runtime / f"{other.pid}.json").write_bytes(msgspec.json.encode(other))
+        for name in ("two.yaml", "some/folder/two.yaml"):
+            assert json.loads(top(name, "--json").stdout) == PAGE
+        unknown = top("three.yaml")
+        assert (unknown.exit_code, unknown.stdout) == (2, "")
+        assert "serves a file 'three.yaml'" in unknown.stderr
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_it_does_not_answer(options: list[str]) -> None:
     result = top(f"http://127.0.0.1:{free_port()}/", *options)

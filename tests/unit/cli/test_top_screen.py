@@ -14,6 +14,7 @@ COURSE = [None] * 57 + [0, 4, 8]
 TOTAL = {"calls": 12, "errors": 1, "denied": 2, "last": 1.0, "p50": 7.25, "p95": 120.4, "course": COURSE}
 KNOWN: Any = {
     "file": "gateway.yaml",
+    "asked": 13.0,
     "ways": [{"url": "http://localhost:1975/mcp"}],
     "servers": [
         {
@@ -71,7 +72,7 @@ def test_all_of_it() -> None:
     text = drawn(Seen(KNOWN, STATE, [CALL, denied]))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines[0] == "MCP gateway http://localhost:1975/mcp"
-    assert "12 requests/min median 7.2 ms 95 % 120 ms errors 1 denied 2 sessions 1" in lines
+    assert "12 requests/min median 7.2 ms 95 % 120 ms errors 1 denied 2 open sessions 1" in lines
     assert "▁▅█" in text
     assert "notes ready 2025-11-25 3 12 7.2 ms 120 ms 2 open: rq" in lines
     assert "gone failed refused\\u001b[31m – – – – – – closed" in lines  # noqa: RUF001 - a dash, as on the page
@@ -119,13 +120,14 @@ def test_a_narrow_terminal_has_fewer_columns_and_their_values_are_whole() -> Non
 
 
 def test_servers_that_were_not_asked() -> None:
-    """Printed once: nobody looked before, so nobody had asked them."""
+    """Printed once: nobody looks, so it says how old that is."""
     servers = [{**server, "state": None, "problem": None} for server in KNOWN["servers"]]
-    unasked: Any = {**KNOWN, "servers": servers}
+    unasked: Any = {**KNOWN, "servers": servers, "asked": None}
     empty: Any = {**KNOWN, "servers": []}
-    assert "Servers are asked how they are only while" in drawn(Seen(unasked, STATE))
-    assert "Servers are asked" not in drawn(Seen(unasked, STATE), 30), "they are, at a terminal"
-    assert "Servers are asked" not in drawn(Seen(KNOWN, STATE))
+    assert "Servers not asked yet: they are asked how they are while" in drawn(Seen(unasked, STATE))
+    assert "Servers as of 7 s ago: they are asked how they are while" in drawn(Seen(KNOWN, STATE))
+    assert "they are asked" not in drawn(Seen(unasked, STATE), 30), "they are, at a terminal"
+    assert "they are asked" not in drawn(Seen(KNOWN, STATE), 30)
     assert not re.search("^server ", drawn(Seen(empty, STATE)), re.MULTILINE)
 
 
