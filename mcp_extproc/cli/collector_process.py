@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,6 +16,10 @@ from mcp_extproc.telemetry import log
 if TYPE_CHECKING:
     from mcp_extproc.telemetry.collector.main import Credentials, Page
     from mcp_extproc.telemetry.collector.spec import CollectorSpec, TlsWith
+
+_SAID: Final = ("OTEL_RESOURCE_ATTRIBUTES", "OTEL_SERVICE_NAME")
+"""Variables of which the process is told what they are worth. OpenTelemetry's SDK would read them once more, and take, or warn
+of, what has been refused with a warning of ours."""
 
 
 @click.command(hidden=True)
@@ -29,6 +34,8 @@ def collector_process(log_level: str | None, log_format: str | None, reports: in
     from mcp_extproc.telemetry.collector.scrape import ScrapeError
 
     log.configure(log_level, log_format, calm=True)
+    for name in _SAID:
+        os.environ.pop(name, None)
     try:
         serve(None if reports is None else socket.socket(fileno=reports), _page, _credentials)
     except TlsError as error:

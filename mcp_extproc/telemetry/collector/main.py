@@ -235,7 +235,7 @@ class Collector:
             self._file = AuditFile(Path(spec.audit_file.path), spec.audit_file.rotate_bytes, spec.audit_file.keep)
             self._file.open()
         if spec.audit is not None:
-            self._audit = self._sender(spec.audit, transport.LOGS)
+            self._audit = self._sender(spec.audit, transport.LOGS, "audit.otlp")
         self._writer = self._span_writer(spec.traces)
         return Intake(
             Tracing(spec.ratio, spec.parent_based),
@@ -244,7 +244,9 @@ class Collector:
             totals=Totals(spec.label_values) if spec.measures else None,
             take_lines=None if self._file is None else self._write,
             take_audit=None if self._audit is None else _takes_events(self._audit),
-            take_access=None if spec.logs is None else _takes_events(self._sender(spec.logs, transport.LOGS)),
+            take_access=None
+            if spec.logs is None
+            else _takes_events(self._sender(spec.logs, transport.LOGS, "telemetry.logs.otlp")),
             show=None if self._page is None else self._page.show,
         )
 
@@ -263,13 +265,13 @@ class Collector:
             return None
         from mcp_extproc.telemetry.collector.span_writer import SpanWriter
 
-        self._spans = self._sender(export, transport.TRACES)
+        self._spans = self._sender(export, transport.TRACES, "telemetry.traces")
         return SpanWriter(self._spans)
 
-    def _sender(self, export: Export, method: str) -> Sender:
+    def _sender(self, export: Export, method: str, setting: str) -> Sender:
         from mcp_extproc.telemetry.collector import otlp
 
-        resource, to = otlp.resource_of(self._spec.resource), self._transport(export, method)
+        resource, to = otlp.resource_of(self._spec.resource), self._transport(export, method, setting)
 
         async def send(records: Sequence[bytes]) -> bool:
             return await to.send(otlp.request_of(resource, records))
@@ -278,8 +280,8 @@ class Collector:
         self._senders.append(sender)
         return sender
 
-    def _transport(self, export: Export, method: str) -> transport.Transport:
-        to = transport.Transport(export, method)
+    def _transport(self, export: Export, method: str, setting: str) -> transport.Transport:
+        to = transport.Transport(export, method, setting)
         self._transports.append(to)
         return to
 
@@ -354,7 +356,8 @@ class Collector:
     def _metrics_sender(self, export: Export) -> Callable[[], Awaitable[None]]:
         from mcp_extproc.telemetry.collector import otlp, otlp_metrics
 
-        resource, to = otlp.resource_of(self._spec.resource), self._transport(export, transport.METRICS)
+        resource = otlp.resource_of(self._spec.resource)
+        to = self._transport(export, transport.METRICS, "telemetry.metrics.otlp")
 
         async def send() -> None:
             request = otlp_metrics.metrics(self._families(), resource, self._since, time.time_ns())

@@ -74,16 +74,17 @@ class Transport:
     Args:
         export: where to.
         method: of gRPC: :data:`TRACES`, :data:`METRICS` or :data:`LOGS`.
+        setting: the configuration's key that says where to, for the log: the access log and the audit are both logs.
     """
 
-    def __init__(self, export: Export, method: str) -> None:
+    def __init__(self, export: Export, method: str, setting: str) -> None:
         self._attempt: Attempt
         if export.is_grpc:
             self._attempt, self._close = _over_grpc(export, method)
         else:
             self._attempt, self._close = _over_http(export)
         protocol = "grpc" if export.is_grpc else "http/protobuf"
-        self._about = {"signal": _SIGNALS[method], "to": export.host, "protocol": protocol}
+        self._about = {"signal": _SIGNALS[method], "setting": setting, "to": export.host, "protocol": protocol}
         self._fails = False
 
     async def send(self, request: bytes) -> bool:

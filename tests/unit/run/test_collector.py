@@ -31,6 +31,7 @@ from mcp_extproc.run.report_channel import ReportChannel
 from mcp_extproc.run.visitors import MOST
 from mcp_extproc.telemetry.collector.spec import AuditTo, Export
 from mcp_extproc.telemetry.restarts import RestartCounts
+from tests.support.otlp_receiver import over_http
 from tests.support.waiting import eventually
 
 SERVERS = {"servers": {"a": {"url": "http://a"}}}
@@ -265,3 +266,24 @@ def test_what_is_off_is_not_imported() -> None:
     unwanted = ("_pb", "records.messages", "records.line_reader", "exchange", "spans", "totals")
     assert not mine & {f"mcp_extproc.telemetry.{name}" for name in unwanted}
     assert mine & {"mcp_extproc.telemetry.collector.spec"}
+
+
+async def test_variables_are_read_once(
+    collector: CollectorProcess, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What is refused with a warning is not taken by the library all the same, nor warned of by it in other words."""
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "a=b,hunter2")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "theirs")
+    async with over_http() as received:
+        await collector.serve(config(telemetry={"metrics": {"otlp": {"endpoint": received.url}}}))
+        await collector.stop()  # what is known by then is sent
+        [resource] = {
+            tuple(sorted((one.key, one.value.string_value) for one in each.resource.attributes))
+            for request in received.requests
+            for each in request.resource_metrics
+        }
+    found = dict(resource)
+    assert found["service.name"] == "mcp-extproc"
+    assert "service.instance.id" in found
+    assert "a" not in found
+    assert "library_message" not in capfd.readouterr().err

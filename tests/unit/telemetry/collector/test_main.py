@@ -122,6 +122,21 @@ async def test_spans(tmp_path: Path, receiver: Any, is_grpc: bool) -> None:
     assert (server.status.code, failed.status.code) == (Status.STATUS_CODE_UNSET, Status.STATUS_CODE_ERROR)
 
 
+async def test_which_setting_is_wrong_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The access log and the audit are the same signal, and may go to the same receiver."""
+    async with over_http() as received:
+        export = Export(f"{received.url}/no/such/path", is_grpc=False, headers={})
+        async with collecting(tmp_path, traces=export, metrics=export, logs=export, audit=export):
+            await send(tmp_path, record())
+    told = [vars(one)["mcp_fields"] for one in caplog.records if one.getMessage() == "otlp_not_sent"]
+    assert sorted((fields["setting"], fields["signal"]) for fields in told) == [
+        ("audit.otlp", "logs"),
+        ("telemetry.logs.otlp", "logs"),
+        ("telemetry.metrics.otlp", "metrics"),
+        ("telemetry.traces", "traces"),
+    ]
+
+
 async def test_log_records(tmp_path: Path) -> None:
     async with over_http() as received:
         export = Export(f"{received.url}/v1/logs", is_grpc=False, headers={})

@@ -26,7 +26,7 @@ from tests.support.tls import Authority, Volume
 
 @asynccontextmanager
 async def sending(export: Export, method: str = TRACES) -> AsyncIterator[Transport]:
-    to = Transport(export, method)
+    to = Transport(export, method, "telemetry.traces")
     try:
         yield to
     finally:
@@ -187,7 +187,9 @@ async def test_a_receiver_that_refuses_is_told_of_once_and_so_is_that_it_takes_a
         async with sending(export) as to:
             assert not await to.send(b"")
             assert not await to.send(b"")
-        about = {"signal": "traces", "to": received.url, "protocol": "http/protobuf"}
+        about = {
+            "signal": "traces", "setting": "telemetry.traces", "to": received.url, "protocol": "http/protobuf",
+        }  # fmt: skip
         assert told(caplog) == [("otlp_not_sent", {**about, "why": "HTTP 404"})]
 
     caplog.clear()
@@ -286,6 +288,15 @@ async def test_a_receiver_whose_certificate_is_of_a_private_authority(is_grpc: b
 def of_client(volume: Volume) -> ExportTls:
     files = volume.files
     return ExportTls(str(files.client_ca), str(files.certificate), str(files.key))
+
+
+async def test_tls_at_a_port_without(caplog: pytest.LogCaptureFixture) -> None:
+    async with over_http_receiver() as received:
+        url = received.url.replace("http://", "https://")
+        async with sending(Export(f"{url}/v1/traces", is_grpc=False, headers={})) as to:
+            assert not await arrives(to)
+    [(_, fields)] = told(caplog)
+    assert "WRONG_VERSION_NUMBER" in fields["why"]
 
 
 @pytest.mark.parametrize("is_grpc", [False, True])
