@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 QUIET := $(shell [ -t 2 ] || echo --quiet)
 SAY := $(if $(QUIET),@:,@echo)
 PIP := $(BIN)/python -m pip $(QUIET) --disable-pip-version-check
+# Newer versions of pip show what setuptools says of each editable installation, also with --quiet
+EDITABLE := PYTHONWARNINGS='ignore:Editable installation' $(PIP) install --editable
 MADE := $(VENV)/.made
 RUN := $(VENV)/.run
 READY := $(VENV)/.ready
@@ -42,11 +44,11 @@ $(MADE):
 	@touch $@
 
 $(RUN): $(MADE) pyproject.toml
-	$(PIP) install --editable '.[examples]'
+	$(EDITABLE) '.[examples]'
 	@touch $@
 
 $(READY): $(MADE) pyproject.toml
-	$(PIP) install --editable '.[dev]'
+	$(EDITABLE) '.[dev]'
 	@touch $(RUN) $@ # [dev] has [examples] in it
 
 run: $(RUN) ## Start Envoy, the gateway and two sample servers at http://localhost:1975/mcp
