@@ -4,7 +4,8 @@ In stdio nothing says which request a message is about, save a response's id and
 kind goes to the stream that the client opened for such messages (GET), to that of a running call of the client's if there
 is none, and waits if there is no call either (MCP 2025-11-25 basic/transports, Streamable HTTP: each message goes on one
 stream). It does not go to a list, which may be the gateway's own: the client would not see it, and what a server asks as soon
-as a session begins, such as the client's roots, would be refused where the client's stream takes a moment longer. Log
+as a session begins, such as the client's roots, would be refused where the client's stream takes a moment longer. Only what it
+has asked since a list began, which takes long, goes there where nobody else listens: it may be waiting for an answer. Log
 messages are mostly about a call that is running, and on another stream they could overtake its result, or be overtaken; so
 they go to such a call first.
 
@@ -158,6 +159,8 @@ class _Waiting:
     text: bytes
     id: bytes | None
     """JSON text of the id under which the server wants an answer."""
+    number: int
+    """How many calls there were before."""
 
 
 @dataclass(slots=True)
@@ -170,9 +173,13 @@ class Call:
     token: Key | None
     stream: Stream | None
     """``None`` once the client is gone: that does not cancel a call (basic/transports, Sending Messages 6)."""
-    takes_others: bool
-    """Whether what is about no call may go to its stream. The gateway has requests of its own, which it does not tell the
-    client of."""
+    is_clients_own: bool
+    """Whether the client sees what goes to its stream. The gateway has requests of its own, which it does not tell the client
+    of."""
+    number: int
+    """How many there were with it."""
+    is_lent: bool = False
+    """Whether what the server asks meanwhile may go to its stream, whosesoever it is."""
 
 
 class Conversation:
@@ -188,6 +195,8 @@ class Conversation:
         self._late = holding.part()
         self._waiting_bytes = waiting_bytes
         self._calls: dict[Key, Call] = {}
+        self._number = 0
+        """Of the newest call."""
         self._tokens: dict[Key, Call] = {}
         self._streams: list[Stream] = []
         """Opened by GET, the newest last."""
@@ -223,12 +232,14 @@ class Conversation:
             raise TooManyCalls(request.id)
         token = token_of(request)
         method = methods.REQUESTS.get(request.method)
+        self._number += 1
         call = self._calls[key] = Call(
             request.id,
             key,
             None if token is None else key_of(token),
             stream,
             method is not None and method.is_for_one_server,
+            self._number,
         )
         if call.token is not None:
             self._tokens[call.token] = call
@@ -236,9 +247,9 @@ class Conversation:
         return call
 
     def lend(self, call: Call) -> None:
-        """Let what is about no call go to the stream of this one, whosesoever it is: the server may be waiting for an answer
+        """Let what the server asks while this one runs go to its stream if there is no other: it may be waiting for an answer
         before it gives its own."""
-        call.takes_others = True
+        call.is_lent = True
         self._settle()
 
     def listen(self, stream: Stream) -> None:
@@ -261,7 +272,9 @@ class Conversation:
             return call.stream
         if message.kind is Kind.RESPONSE or message.progress is not None:
             return None
-        return (self._lent() if message.is_log else None) or self._common()
+        if message.is_log:
+            return self._own() or self._common()
+        return self._common() or (None if message.id is None else self._lent(self._number))
 
     def receive(self, message: Incoming, source: Part | None = None) -> list[bytes]:
         """Take a message of the server to its stream. Returns what is to be answered to the server instead.
@@ -280,7 +293,9 @@ class Conversation:
         stream = self.destination(message)
         if stream is not None:
             return [] if stream.put(message.text, source) else self._drop([message.id])
-        return [] if message.progress is not None else self._wait(_Waiting(message.text, message.id), source)
+        if message.progress is not None:
+            return []
+        return self._wait(_Waiting(message.text, message.id, self._number), source)
 
     def running(self, id: bytes) -> Call | None:
         """The call under an id."""
@@ -323,12 +338,19 @@ class Conversation:
 
     def _common(self) -> Stream | None:
         """Where messages go that are about no call."""
-        return self._streams[-1] if self._streams else self._lent()
+        return self._streams[-1] if self._streams else self._own()
 
-    def _lent(self) -> Stream | None:
-        """The stream of a running call that takes them, too."""
-        calls = (call.stream for call in self._calls.values() if call.takes_others and call.stream is not None)
+    def _own(self) -> Stream | None:
+        """The stream of a running call of the client's."""
+        calls = (call.stream for call in self._calls.values() if call.is_clients_own and call.stream is not None)
         return next(calls, None)
+
+    def _lent(self, number: int) -> Stream | None:
+        """Where goes what the server asked when there had been so many calls, if nobody else listens."""
+        for call in self._calls.values():
+            if call.is_lent and call.number <= number and call.stream is not None:
+                return call.stream
+        return None
 
     def _answer(self, call: Call, text: bytes, source: Part | None) -> None:
         if call.stream is None or call.stream.put(text, source):
@@ -369,8 +391,22 @@ class Conversation:
 
     def _settle(self) -> None:
         stream = self._common()
-        while stream is not None and self._waiting and stream.put(self._waiting[0].text, self._late):
+        if stream is None:
+            return self._settle_questions()
+        while self._waiting and stream.put(self._waiting[0].text, self._late):
             self._waiting_size -= len(self._waiting.popleft().text)
+        return None
+
+    def _settle_questions(self) -> None:
+        """Only what a server may be waiting for an answer to. All else waits for a stream that the client sees."""
+        left: deque[_Waiting] = deque()
+        for waiting in self._waiting:
+            stream = None if waiting.id is None else self._lent(waiting.number)
+            if stream is not None and stream.put(waiting.text, self._late):
+                self._waiting_size -= len(waiting.text)
+            else:
+                left.append(waiting)
+        self._waiting = left
 
     def _drop(self, ids: list[bytes | None]) -> list[bytes]:
         """What is to be answered to the server. Messages without an id want no answer."""

@@ -38,9 +38,6 @@ _PASSED = ("traceparent", "tracestate", "baggage", "x-request-id", "accept-langu
 _BODY_SECONDS = 30.0
 """For the body of a request. Envoy has all of it, or most, before it asks."""
 
-_LENT_AFTER_SECONDS = 3.0
-"""For a client that listens to open its stream, and less than a list may take (``discovery_timeout``)."""
-
 _FAILED = {BRIDGE_HEADER: HAS_FAILED}
 
 _AT_ONCE = 1 << 16
@@ -108,8 +105,8 @@ class BridgeServer:
             return sent
         session, call, stream = sent
         try:
-            if not call.takes_others:
-                await _lending(session, call, stream)
+            if not call.is_clients_own:
+                await _lending(session, call, stream, self._pool(request).spec.lent_after)
             return await _respond(request, stream)
         finally:
             session.leave(stream)
@@ -250,10 +247,10 @@ def _send(server: str, session: Session, message: Message, context: Headers) -> 
         raise Unavailable(server, str(error), id) from None
 
 
-async def _lending(session: Session, call: Call, stream: Stream) -> None:
-    """Wait for a list's answer. One that takes long may be waiting for an answer itself, with no other stream to ask on."""
+async def _lending(session: Session, call: Call, stream: Stream, seconds: float) -> None:
+    """Wait for a list's answer. A server that takes long may be waiting for one itself, with no other stream to ask on."""
     try:
-        async with asyncio.timeout(_LENT_AFTER_SECONDS):
+        async with asyncio.timeout(seconds):
             await stream.something()
     except TimeoutError:
         session.conversation.lend(call)

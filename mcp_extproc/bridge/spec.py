@@ -26,6 +26,9 @@ class Bridged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Seconds from the start of a child, or of a connection, to its answer to ``initialize``."""
     answer_within: float
     """Seconds after which an ``initialize`` is told that it is still starting."""
+    lent_after: float
+    """Seconds after which what a server asks during a list may go to its stream. Less than a list may take, and mostly enough
+    for a client to open a stream of its own."""
     idle_timeout: float
     """Seconds."""
     request_bytes: int

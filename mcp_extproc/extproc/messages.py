@@ -244,7 +244,11 @@ def read_head(
     # HTTP/2 allows both. Envoy routes by the pseudo-header, so that one is checked.
     fields["host"] = fields.pop(":authority", fields.get("host", ""))
     repeated.pop("host", None)
-    scheme = fields.pop(EARLY_HIDES, None) or fields.pop(EARLY_SHOWS, "http")
+    scheme = fields.pop(EARLY_HIDES, None)
+    if scheme is None:
+        # As Envoy makes one of the other; that may be a list, of proxies, or anything where Envoy trusts what comes.
+        scheme = "https" if fields.pop(EARLY_SHOWS, "http") == "https" else "http"
+        repeated.pop(EARLY_SHOWS, None)
     method, path = fields.pop(":method", ""), fields.pop(":path", "")
     for name in [name for name in fields if name.startswith(":") or name in hidden]:
         del fields[name]

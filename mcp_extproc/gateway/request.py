@@ -62,7 +62,7 @@ class RequestHead:
     awaits_policies: bool = False
     """Whether policies judge it once it is decided: until then it stays the client's, but for its body."""
     scheme: str = "http"
-    """That the client used, as Envoy has it (``:scheme``)."""
+    """That the client used, as far as Envoy knows."""
     hidden: tuple[str, ...] = ()
     """Names of headers that Envoy has written for the worker. They are among :attr:`names`, so that no server gets them."""
     span: SpanContext | None = None

@@ -17,6 +17,9 @@ _PATIENCE = 0.8
 _DOUBTED_SECONDS = 1.0
 """How long a session waits for a program whose last start failed. Some take a minute to fail: ``npx`` offline."""
 
+_LENT_AFTER_SECONDS = 3.0
+"""For a client that listens to open its stream."""
+
 _UNUSED_SECONDS = 600.0
 """After which a connection is closed that nobody uses."""
 
@@ -52,6 +55,7 @@ def sse_servers(config: GatewayConfig, upstreams: Address) -> Mapping[str, SseSe
             start_timeout=server.discovery_timeout * _PATIENCE,
             timeout_key="discovery_timeout",
             answer_within=server.discovery_timeout * _PATIENCE,
+            lent_after=_lent_after(server),
             idle_timeout=_UNUSED_SECONDS,
             request_bytes=config.limits.request_bytes,
             event_bytes=config.limits.event_bytes,
@@ -78,7 +82,12 @@ def _spec(server: Server, config: GatewayConfig, folder: Path) -> StdioServer:
         start_timeout=server.start_timeout,
         answer_within=min(server.start_timeout, server.discovery_timeout * _PATIENCE),
         doubted_within=_DOUBTED_SECONDS,
+        lent_after=_lent_after(server),
         idle_timeout=server.child_idle_timeout,
         request_bytes=config.limits.request_bytes,
         event_bytes=config.limits.event_bytes,
     )
+
+
+def _lent_after(server: Server) -> float:
+    return min(_LENT_AFTER_SECONDS, server.discovery_timeout / 2)

@@ -30,6 +30,7 @@ def spec(*arguments: str, **options: Any) -> StdioServer:
         "most": 10,
         "start_timeout": 20.0,
         "answer_within": 20.0,
+        "lent_after": 3.0,
         "idle_timeout": 600.0,
         "request_bytes": 1 << 20,
         "event_bytes": 1 << 20,

@@ -174,6 +174,7 @@ def spec(**options: Any) -> SseServer:
         "timeout": 300.0,
         "start_timeout": 20.0,
         "answer_within": 20.0,
+        "lent_after": 3.0,
         "idle_timeout": 600.0,
         "request_bytes": 1 << 16,
         "event_bytes": 1 << 16,

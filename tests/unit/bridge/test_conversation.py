@@ -119,11 +119,35 @@ def test_a_list_has_nothing_of_others_until_it_takes_long(stage: Stage) -> None:
     common = stage.listen()
     assert taken(common) == [question.text, told.text]
     stage.conversation.leave(common)
-    stage.say(question)
+    assert stage.say(question, told) == []
     stage.conversation.lend(call)
+    assert taken(listing) == [question.text], "the server may be waiting for the answer"
+    stage.say(told, question)
     assert taken(listing) == [question.text]
-    stage.say(told)
-    assert taken(listing) == [told.text]
+    assert taken(stage.listen()) == [told.text, told.text]
+
+
+def test_a_list_that_takes_long_has_nothing_that_the_client_would_see_elsewhere(stage: Stage) -> None:
+    listing, told, question = stage.conversation.stream(), log("x"), message(id="q", method="elicitation/create")
+    stage.conversation.lend(stage.conversation.call(request(1, method="tools/list"), listing))
+    own = stage.call(2)
+    stage.say(told, question)
+    assert (taken(own), taken(listing)) == ([told.text, question.text], [])
+    common = stage.listen()
+    stage.say(question)
+    assert (taken(common), taken(listing)) == ([question.text], [])
+
+
+def test_a_list_that_takes_long_has_nothing_of_before(stage: Stage) -> None:
+    """It waits for the client's stream, as it did: what the list is about comes later."""
+    before, after = message(id="q", method="roots/list"), message(id="r", method="roots/list")
+    stage.say(before)
+    listing = stage.conversation.stream()
+    call = stage.conversation.call(request(1, method="tools/list"), listing)
+    stage.say(after)
+    stage.conversation.lend(call)
+    assert taken(listing) == [after.text]
+    assert taken(stage.listen()) == [before.text]
 
 
 def test_the_newest_stream_has_it_and_the_one_before_follows(stage: Stage) -> None:

@@ -231,10 +231,9 @@ async def test_a_question_during_a_list_waits_for_the_clients_stream(tmp_path: P
             )
 
 
-async def test_a_list_that_waits_for_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_that_waits_for_an_answer(tmp_path: Path) -> None:
     """Of a client that has no other stream."""
-    monkeypatch.setattr(server, "_LENT_AFTER_SECONDS", 0.01)
-    async with serving(tmp_path, {"s": spec("curious first")}) as stage:
+    async with serving(tmp_path, {"s": spec("curious first", lent_after=0.01)}) as stage:
         client = await stage.session(capabilities={"roots": {}})
         async with client.request("POST", {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}) as got:
             stream = Stream(got)
