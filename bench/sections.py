@@ -27,8 +27,8 @@ _TELLING = ("quiet", "quiet-again", "metrics", "traces-1", "traces", "audit", "t
 _LONGER = 3
 """How much longer their slices are: what is done before calls, and once for many, is shared by more of them."""
 
-_SETTLE = 1.5
-"""Seconds. Envoy holds records back for a tenth of one, and the collector spans for one."""
+_SETTLE = 2.0
+"""Seconds. Envoy holds records back for a tenth of one, the collector lines for a fifth, and spans for a whole one."""
 
 _LARGE_RESULT = 65_536
 """Characters of padding in a large result."""

@@ -167,11 +167,6 @@ def of_request_id(id: bytes) -> bytes:
     return _member("request_id", id.decode("latin-1"))
 
 
-def of_id(id: bytes) -> bytes:
-    """The JSON-RPC id, as plain text that :func:`is_plain`."""
-    return b'"jsonrpc.request.id":"' + id + b'",' if id else b""
-
-
 def of_arguments(arguments: bytes) -> bytes:
     """What there is of arguments: JSON, or a hash."""
     if not arguments:
