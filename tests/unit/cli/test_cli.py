@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -53,6 +54,14 @@ def imported_modules(*arguments: str, descriptors: Collection[int] = ()) -> set[
         pass_fds=descriptors,
     )  # fmt: skip
     return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
+@pytest.mark.parametrize("command", ["validate", "run"])
+def test_garbage_is_looked_for_while_a_command_runs(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not while it is imported, where that is most of what it does."""
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # for good, of all that the tests have
+    assert cli.commands[command].name == command
+    assert gc.isenabled()
 
 
 def test_version() -> None:

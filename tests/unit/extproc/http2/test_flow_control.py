@@ -205,6 +205,24 @@ def test_small_frames_may_fill_the_connections_window_to_the_last_byte(reads: in
     assert peer.ended() == ConnectionEnded(frames.FLOW_CONTROL_ERROR, "more than the connection's window")
 
 
+def test_a_large_frame_behind_small_ones_is_no_way_past_the_connections_window() -> None:
+    """Nor where most of it is still to come."""
+    peer = Peer(LIMITS)
+    first, second = peer.open(), peer.open()
+    large = data(first, bytes(16_384))
+    peer.send(data(first, bytes(1000)) * 48 + data(second, bytes(1000)) * 47 + large[:100])
+    peer.send(large[100:])
+    assert peer.ended() == ConnectionEnded(frames.FLOW_CONTROL_ERROR, "more than the connection's window")
+
+
+def test_a_stream_on_which_nothing_comes_any_more_gets_no_room() -> None:
+    """A WINDOW_UPDATE for it may be an error of ours (RFC 9113, 5.1)."""
+    peer = Peer(Limits(stream_window=SMALL, connection_window=1 << 20))
+    stream = peer.open()
+    peer.connection.receive(data(stream, bytes(1000)) * 33 + data(stream, bytes(1000), end=True))
+    assert [answer.kind for answer in peer.answers() if answer.stream] == []
+
+
 def test_what_is_not_held_was_dealt_with_once_bytes_are_taken() -> None:
     peer = Peer(Limits(stream_window=SMALL, connection_window=SMALL))
     stream = peer.open()

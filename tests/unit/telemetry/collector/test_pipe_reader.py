@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from mcp_extproc.address import PipeAddress
+from mcp_extproc.telemetry.collector import pipe_reader
 from mcp_extproc.telemetry.collector.pipe_reader import PipeReader
 from mcp_extproc.telemetry.collector.received import Received
 from mcp_extproc.telemetry.exchange import Exchange
 from mcp_extproc.telemetry.records.line_reader import LineReader
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.unit.telemetry.records.test_line_reader import line
 
 
@@ -74,8 +75,9 @@ async def test_what_comes_in_pieces_is_read_at_once(tmp_path: Path, writer: int)
     await collector.reader.stop()
 
 
-async def test_of_a_small_pipe_all_is_read(tmp_path: Path, writer: int) -> None:
-    """As it is where the system grants no larger one: more than it holds, while it is written."""
+async def test_of_a_small_pipe_all_is_read(tmp_path: Path, writer: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is where the system grants no larger one: more than it holds, while it is written. Nothing is waited for then."""
+    monkeypatch.setattr(pipe_reader, "_GATHER_SECONDS", 100 * PATIENCE)
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     collector = Collector(tmp_path)
     await asyncio.to_thread(lambda: [os.write(writer, line()) for _ in range(200)])
