@@ -38,7 +38,7 @@ async def in_slices(work: Slices[_T]) -> _T:
     """The result of work that would keep others waiting if it were done at once. They run between its slices, and between
     those of all such work together: fifty large bodies hold others up no longer than one."""
     try:
-        _slice(work)  # most of it is over with that
+        next(work)  # most of it is over with that
         await asyncio.sleep(0)
         turn = _slice_of.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         while True:

@@ -288,7 +288,7 @@ class Conversation:
             if call is not None and message.why is not None:
                 self._end(call, message.text)
             elif call is not None:
-                self._answer(call, message.text, source)
+                return self._answer(call, message.text, source)
             return []
         stream = self.destination(message)
         if stream is not None:
@@ -352,11 +352,14 @@ class Conversation:
                 return call.stream
         return None
 
-    def _answer(self, call: Call, text: bytes, source: Part | None) -> None:
-        if call.stream is None or call.stream.put(text, source):
-            self._end(call, None)
-        else:
-            self._end(call, failure(call.id, f"The server's answer was not kept: {NO_ROOM}."))
+    def _answer(self, call: Call, text: bytes, source: Part | None) -> list[bytes]:
+        dropped: list[bytes | None] = []
+        while not (kept := call.stream is None or call.stream.put(text, source)) and self._waiting:
+            dropped.append(
+                self._oldest().id
+            )  # What waits for somebody to listen is worth less than what is waited for.
+        self._end(call, None if kept else failure(call.id, f"The server's answer was not kept: {NO_ROOM}."))
+        return self._drop(dropped)
 
     def _end(self, call: Call, last: bytes | None) -> None:
         del self._calls[call.key]

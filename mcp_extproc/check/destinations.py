@@ -109,6 +109,8 @@ async def _why(host: str, port: int) -> str | None:
         return f"is not reached within {_PATIENCE:g} s: is a firewall in between?"
     except socket.gaierror:
         return "can't be reached: its host name has no address"
+    except UnicodeError:  # of DNS' encoding of names
+        return "can't be reached: its host is no name that can have an address"
     except OSError as error:
         return f"can't be reached: {_words(error)}"
     writer.close()

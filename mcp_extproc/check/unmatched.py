@@ -20,6 +20,10 @@ from mcp_extproc.mcp.names import is_served
 
 _HINT: Final = "is there a typo, or was it renamed at the server?"
 
+_COMPARED: Final = 100
+_COMPARED_CHARS: Final = 128
+_DIFFERENT_CHARS: Final = 3
+
 _RULE: Final = "rule_matches_nothing"
 _VETTING: Final = "vetting_matches_nothing"
 _POLICY: Final = "policy_matches_nothing"
@@ -104,8 +108,15 @@ def _names(servers: Collection[str], kinds: Collection[Kind], whole: Mapping[str
     return set(filter(is_served, found))
 
 
+def _comparable(text: str, names: Collection[str]) -> list[str]:
+    """Names that it may be a misspelling of, as many as can be compared in no time: servers choose how many and how long."""
+    if len(text) > _COMPARED_CHARS:
+        return []
+    return sorted(name for name in names if abs(len(name) - len(text)) <= _DIFFERENT_CHARS)[:_COMPARED]
+
+
 def _said(place: _Place, text: str, what: str, names: Collection[str]) -> str:
-    near = get_close_matches(text, names, n=1, cutoff=0.7)
+    near = get_close_matches(text, _comparable(text, names), n=1, cutoff=0.7)
     hint = f"did you mean {shown(near[0])}?" if near else _HINT
     return f"{field(place)} {shown(text)} matches none of the {what}: {hint}"
 

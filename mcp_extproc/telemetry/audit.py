@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -215,11 +216,9 @@ def bounded(text: str, limit: int) -> str:
     if len(text) * 12 <= limit or _length(text) <= limit:  # a character has twelve bytes at most
         return text
     room = limit - _length(_ELLIPSIS)
-    for end, char in enumerate(text):
-        room -= _length(char)
-        if room < 0:
-            return text[:end] + _ELLIPSIS
-    return text
+    # Each character has a byte at least. One by one they would take a hundred times as long as all at once.
+    ends = range(min(len(text), room) + 1)
+    return text[: bisect_right(ends, room, key=lambda end: _length(text[:end])) - 1] + _ELLIPSIS
 
 
 def _length(text: str) -> int:

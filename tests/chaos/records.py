@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import asyncio
 import os
 import resource
@@ -105,7 +106,10 @@ def _files(audit: Path) -> Sequence[Path]:
 
 
 def _lines(audit: Path) -> Sequence[bytes]:
-    return [line for file in _files(audit) for line in file.read_bytes().splitlines()]
+    while True:
+        # A file may have another name by now.
+        with contextlib.suppress(FileNotFoundError):
+            return [line for file in _files(audit) for line in file.read_bytes().splitlines()]
 
 
 async def _counted(address: str) -> dict[str, int]:

@@ -202,3 +202,20 @@ async def test_a_slice_has_as_many_steps_as_fit_into_it(
         at_once.append(ran - before)
     assert task.done()
     assert (ran, max(at_once)) == (100, steps)
+
+
+async def test_what_begins_at_once_takes_a_step_of_each() -> None:
+    """A slice of each would be as long as all of them together."""
+    ran = 0
+
+    def work() -> Slices[None]:
+        nonlocal ran
+        for _ in range(20):
+            ran += 1
+            yield
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(10):
+            group.create_task(in_slices(work()))
+        await asyncio.sleep(0)
+        assert ran == 10

@@ -145,6 +145,8 @@ def _over_http(export: Export) -> tuple[Attempt, Callable[[], Awaitable[None]]]:
                 pass  # It may answer whatever it likes: what is behind the head is not read.
         except TlsError as error:
             return Refusal(str(error), helps_again=True)
+        except UnicodeError:  # of DNS' encoding of names
+            return Refusal("the host, or the proxy's, is no name that can have an address", helps_again=False)
         except (aiohttp.ClientError, OSError) as error:
             return Refusal(_said_by_http(error), helps_again=True)
         if 200 <= response.status < 300:

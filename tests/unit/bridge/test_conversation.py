@@ -355,3 +355,16 @@ def test_a_call_that_nobody_waits_for_ends_without_an_answer(stage: Stage) -> No
     assert (stream.ended, stream.take()) == (True, None)
     stage.say(message(id=1, result={}))
     assert stream.take() is None
+
+
+def test_an_answer_has_the_room_of_what_nobody_listens_to() -> None:
+    stage = Stage(waiting_bytes=1 << 20)
+    stage.held = HeldBytes(400_000)
+    stage.conversation = conversation(1 << 20, stage.held)
+    listing = stage.call(1, method="tools/list")
+    for _ in range(20):
+        stage.say(log("x" * 10_000))
+    large = message(id=1, result={"tools": "x" * 60_000})
+    stage.say(large)
+    assert taken(listing) == [large.text]
+    assert stage.conversation.dropped > 0

@@ -83,3 +83,10 @@ async def test_receivers_that_are_not_there() -> None:
 async def test_what_is_behind_a_proxy_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert await noted(telemetry={"traces": {"endpoint": "http://collector.invalid:4317"}}) == []
+
+
+@pytest.mark.parametrize("host", ["collector..svc", "a" * 64 + ".example"])
+async def test_a_host_that_is_no_name(host: str) -> None:
+    told = await noted(telemetry={"traces": {"endpoint": f"http://{host}:4317"}})
+    why = "can't be reached: its host is no name that can have an address"
+    assert told == [("otlp_unreachable", f"telemetry.traces: {host}:4317 {why}")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_extproc.telemetry import audit as audit_module
 from mcp_extproc.telemetry.audit import MAX_ARGUMENTS_BYTES, MAX_TEXT_BYTES, bounded, fields, is_audited, line, shape_of
 from mcp_extproc.telemetry.exchange import Exchange
 from tests.unit.telemetry.support import CALL
@@ -94,3 +96,20 @@ def test_what_is_cut(text: str, limit: int) -> None:
 )
 def test_what_is_audited(changes: dict[str, Any], audited: bool) -> None:
     assert is_audited(but(**changes)) is audited
+
+
+def test_a_long_text_is_not_cut_character_by_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client chooses names and keys of arguments, and the collector has others' lines to write."""
+    seen = 0
+
+    def dumps(text: str) -> str:
+        nonlocal seen
+        seen += 1
+        return json.dumps(text)
+
+    monkeypatch.setattr(audit_module, "json", SimpleNamespace(dumps=dumps))
+    text = '"\n\u00e9\U0001f600x' * 500
+    cut = bounded(text, 1000)
+    assert seen < 20
+    assert text.startswith(cut[:-1])
+    assert 1000 - 12 < len(json.dumps(cut)) - 2 <= 1000

@@ -170,6 +170,13 @@ async def test_nobody_is_there(is_grpc: bool, monkeypatch: pytest.MonkeyPatch) -
         assert not await to.send(b"spans")
 
 
+async def test_a_host_that_is_no_name(caplog: pytest.LogCaptureFixture) -> None:
+    async with sending(Export("http://collector..svc:4318", is_grpc=False, headers={})) as to:
+        assert not await to.send(b"spans")
+    [(event, fields)] = told(caplog)
+    assert (event, fields["why"]) == ("otlp_not_sent", "the host, or the proxy's, is no name that can have an address")
+
+
 # -- What the log has of it -----------------------------------------------------------------------------------------------
 
 
