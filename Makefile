@@ -22,6 +22,8 @@ OLDEST_ENVOY_TESTS := tests/unit/envoy tests/envoy tests/e2e/test_attach.py test
 LIFECYCLE_TESTS := $(addprefix tests/e2e/test_, bridge.py check.py examples.py leaving.py reload.py resilience.py \
   resilience_sticky.py run.py run_without_file.py sdk_everything.py serve.py stdio_processes.py upgrades.py workers.py \
   dying_workers.py slow_clients.py clients_listener.py sse.py telemetry.py status_page.py secrets_told.py) tests/e2e/handshake/test_restarts.py
+# Configurations that Envoy reads one by one, each in a process of its own
+VALIDATED_TESTS := tests/envoy/attach/test_endpoint.py tests/envoy/test_ready_made.py
 # What the two transports answer to ten thousand recorded messages
 RECORDED_TESTS := tests/extproc/test_recorded.py
 # What `make fleet` serves beside
@@ -55,10 +57,10 @@ run: $(RUN) ## Start Envoy, the gateway and two sample servers at http://localho
 	@exec $(BIN)/python examples/run.py $(ARGS)
 
 test: $(READY) lint ## Run linters, type checks and all tests but the slow ones
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(addprefix --ignore=,$(LIFECYCLE_TESTS) $(RECORDED_TESTS)) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(addprefix --ignore=,$(LIFECYCLE_TESTS) $(VALIDATED_TESTS) $(RECORDED_TESTS)) $(ARGS)
 
 lifecycle: $(READY) ## Run the tests of processes that start, change, die and end
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(LIFECYCLE_TESTS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(LIFECYCLE_TESTS) $(VALIDATED_TESTS) $(ARGS)
 
 check: lint ## Run linters and type checks only
 
