@@ -247,6 +247,9 @@ written into a request, or removed, makes none of them look like the other: if t
 neither is sent, and the worker refuses the request. (gRPC metadata, as :data:`EARLY_KEY`, costs Envoy 21,000 instructions, and
 a route's name more, as it needs CEL.)"""
 
+EARLY_FACT: Final = "early"
+"""In :data:`NAMESPACE`: whether such an exchange has decided. Nobody decides again then."""
+
 EARLY_KEY: Final = "x-mcp-early"
 """gRPC metadata of such an exchange from an Envoy whose configuration is of an earlier release."""
 

@@ -13,6 +13,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from mcp_extproc.contract import (
+    EARLY_FACT,
     EARLY_HIDES,
     EARLY_SHOWS,
     LOST_HEADER,
@@ -575,7 +576,7 @@ _ONLY_ANSWERED: Final = _under_namespaces(struct_of(ANSWERED))
 """What is known of nearly all answers."""
 _SHOWN: Final = struct_of({"shown": True})
 _ANSWERED: Final = struct_of({"answered": True})
-EARLY: Final = struct_of({"shown": True, "early": True})
+EARLY: Final = struct_of({"shown": True, EARLY_FACT: True})
 """The marks of a request that the worker has decided, and that policies have yet to judge: for them, it is like any other."""
 FORWARDED: Final = struct_of({"forwarded": True})
 """The mark of a request that policies have judged, and that the worker has decided: its route goes by it."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mcp_extproc.config import Server
-from mcp_extproc.contract import NAMESPACE, ONWARD_NAMESPACE, ONWARD_PATH
+from mcp_extproc.contract import EARLY_FACT, NAMESPACE, ONWARD_NAMESPACE, ONWARD_PATH
 from mcp_extproc.envoy._api.config_common_mutation_rules_v3 import HeaderMutation as OneMutation
 from mcp_extproc.envoy._api.config_rbac_v3 import Permission, Policy, Principal, Rbac, RbacAction, SourcedMetadata
 from mcp_extproc.envoy._api.config_route_v3 import HeaderMatcher, Route
@@ -60,7 +60,7 @@ def _without_query() -> HttpFilter:
     visit, so it is a policy's: an external authorization may add one."""
     query = HeaderMatcher(name=":path", string_match=StringMatcher(contains="?"))
     decided = MetadataMatcher(
-        filter=NAMESPACE, path=[MetadataMatcherPathSegment(key="early")], value=ValueMatcher(bool_match=True)
+        filter=NAMESPACE, path=[MetadataMatcherPathSegment(key=EARLY_FACT)], value=ValueMatcher(bool_match=True)
     )
     policy = Policy(
         permissions=[Permission(header=query)],

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from mcp_extproc.config import GatewayConfig
 from mcp_extproc.config.envoy_message import Raw
-from mcp_extproc.contract import ACT_ROUTE, JUDGE_ROUTE, NAMESPACE
+from mcp_extproc.contract import ACT_ROUTE, EARLY_FACT, JUDGE_ROUTE, NAMESPACE
 from mcp_extproc.envoy._api.config_cluster_v3 import Cluster, ClusterDiscoveryType
 from mcp_extproc.envoy._api.config_route_v3 import Route, RouteAction, RouteMatch
 from mcp_extproc.envoy._api.filters_network_http_connection_manager_v3 import HttpFilter
@@ -131,7 +131,7 @@ def _early(config: GatewayConfig, name: str, route: Route) -> Route:
     """From the first pass to the server."""
     early = copy.deepcopy(route)
     assert early.match is not None
-    early.match.dynamic_metadata[-1] = _is_true("early")
+    early.match.dynamic_metadata[-1] = _is_true(EARLY_FACT)
     early.name += "/early"
     onward.act_on(early, config.servers[name], LENGTH)
     return early

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from mcp_extproc.address import UnixAddress
 from mcp_extproc.contract import (
     CALL_KEY,
+    EARLY_FACT,
     EARLY_HIDES,
     EARLY_SHOWS,
     ENDPOINT_KEY,
@@ -127,7 +128,7 @@ def foreseeing(layout: Layout, more_namespaces: Sequence[str], identity: Sequenc
 def not_again(processor: ExternalProcessor) -> ExtensionWithMatcher:
     """The filter that decides, for requests that were not decided in front of policies: Envoy does not make it for the others,
     which saves them a third of what they would pay for it. Whatever did not say that it is decided is."""
-    decided = _metadata(NAMESPACE, "early", ValueMatcher(bool_match=True))
+    decided = _metadata(NAMESPACE, EARLY_FACT, ValueMatcher(bool_match=True))
     return made_unless(decided, EXT_PROC, processor)
 
 
